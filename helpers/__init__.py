@@ -1,0 +1,16 @@
+"""What the four notebooks share, so that their cells hold only the lesson.
+
+Floors, imports run upward only:
+
+1. `device`, `console`, `artifacts`: where to compute, how to speak, what may be loaded.
+2. `tokens`, `similarity`, `projection`: text and numbers in, numbers out.
+3. `charts`, `tables`, `openai_api`, `exercises`: what a reader sees and talks to.
+4. `session`, `doctor`, `execute`: the start of a notebook, a report, a headless run.
+"""
+
+from pathlib import Path
+
+__version__ = "0.1.0"
+
+#: Folder that holds `notebooks`, `themes`, `data` and this package.
+PROJECT_ROOT = Path(__file__).resolve().parent.parent

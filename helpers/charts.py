@@ -1,0 +1,304 @@
+"""Figures: each one interactive in JupyterLab without a network, with a static picture and a description in words.
+
+The `offline` renderer gives three forms of an Altair chart in one output: its Vega-Lite specification under
+the version that JupyterLab itself can draw, a PNG for GitHub and nbconvert, and the description as plain text.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+VEGALITE_MIME = "application/vnd.vegalite.v5+json"  # the newest that JupyterLab 4 draws by itself
+EMBED = {"actions": {"export": True, "source": False, "compiled": False, "editor": False}}
+KIND_COLOURS = {"word": "#0072B2", "suffix": "#E69F00", "control": "#CC3311"}  # told apart by colour-blind readers
+KIND_SHAPES = {"word": "circle", "suffix": "triangle-up", "control": "square"}
+SERIES_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"]  # Okabe and Ito 2008
+MAP_AXIS = alt.Axis(grid=False, labels=False, ticks=False)  # t-SNE coordinates mean nothing by themselves
+FONT = "DejaVu Sans, Verdana, sans-serif"
+#: Environment that only a kernel with a live front end has: JupyterLab and Notebook, VS Code, Colab.
+FRONT_ENDS = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD", "COLAB_RELEASE_TAG")
+
+
+def is_live() -> bool:
+    """Whether somebody sits in front of this kernel, so that widgets make sense. `EMBEDDINGS_HEADLESS=1` says no."""
+    if os.environ.get("EMBEDDINGS_HEADLESS", "") not in ("", "0"):
+        return False
+    return any(name in os.environ for name in FRONT_ENDS)
+
+
+def _png(spec: dict[str, Any], scale: float = 2.0) -> bytes:
+    import vl_convert
+
+    return vl_convert.vegalite_to_png(spec, scale=scale)
+
+
+def _offline(spec: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Altair renderer: the specification for JupyterLab, a PNG for everywhere else, words for everyone."""
+    description = spec.get("description", "chart without a description")
+    drawn = {**spec, "$schema": "https://vega.github.io/schema/vega-lite/v5.json"}
+    bundle = {VEGALITE_MIME: drawn, "image/png": _png(spec), "text/plain": description}
+    return bundle, {VEGALITE_MIME: {"embed_options": EMBED}, "image/png": {"alt": description}}
+
+
+def enable() -> None:
+    """Make the offline renderer the one that Altair uses in this kernel."""
+    alt.renderers.register("offline", _offline)
+    alt.renderers.enable("offline")
+
+
+def _style(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
+    return (
+        chart.configure(font=FONT, background="white")
+        .configure_axis(labelFontSize=12, titleFontSize=12, labelLimit=220)
+        .configure_title(fontSize=15, anchor="start", subtitleFontSize=12, subtitleColor="#444444")
+        .configure_legend(labelFontSize=12, titleFontSize=12)
+        .configure_header(labelFontSize=12, titleFontSize=12)
+    )
+
+
+def _heatmap_layer(
+    matrix: ArrayLike, rows: list[str], columns: list[str], *, title: str, row_title: str, column_title: str,
+    value_title: str, signed: bool, top: float, decimals: int, cell: int,
+) -> alt.LayerChart:  # fmt: skip
+    matrix = np.asarray(matrix, dtype=float)
+    if matrix.shape != (len(rows), len(columns)):
+        raise ValueError(f"a matrix of shape {matrix.shape} needs as many labels, got {len(rows)} and {len(columns)}")
+    frame = pd.DataFrame(
+        {
+            "row": np.repeat(rows, len(columns)),
+            "column": np.tile(columns, len(rows)),
+            "value": matrix.ravel().round(4),
+            "label": [f"{value:.{decimals}f}" for value in matrix.ravel()],
+        }
+    )
+    if signed:
+        scale = alt.Scale(scheme="blueorange", domain=[-top, top], domainMid=0, clamp=True)
+        white = f"datum.value > {0.72 * top} || datum.value < {-0.62 * top}"
+    else:
+        scale = alt.Scale(scheme="viridis", domain=[0, top], clamp=True)
+        white = f"datum.value < {0.55 * top}"
+    base = alt.Chart(frame).encode(
+        x=alt.X("column:N", sort=None, title=column_title, axis=alt.Axis(labelAngle=-40, orient="bottom")),
+        y=alt.Y("row:N", sort=None, title=row_title),
+        tooltip=[
+            alt.Tooltip("row:N", title=row_title),
+            alt.Tooltip("column:N", title=column_title),
+            alt.Tooltip("value:Q", title=value_title, format=f".{max(decimals, 3)}f"),
+        ],
+    )
+    squares = base.mark_rect(stroke="white", strokeWidth=0.5).encode(
+        color=alt.Color("value:Q", scale=scale, title=value_title)
+    )
+    numbers = base.mark_text(fontSize=11 if cell >= 40 else 10).encode(
+        text="label:N", color=alt.condition(white, alt.value("white"), alt.value("black"))
+    )
+    width, height = cell * len(columns), int(cell * 0.7) * len(rows)
+    return (squares + numbers).properties(title=title, width=width, height=height)
+
+
+def heatmap(
+    matrix: ArrayLike, rows: list[str], columns: list[str], *, title: str, row_title: str, column_title: str,
+    description: str, value_title: str = "cosine similarity", signed: bool = True, top: float = 1.0,
+    decimals: int = 2, cell: int = 44,
+) -> alt.LayerChart:  # fmt: skip
+    """A matrix as a heatmap with its numbers in the cells.
+
+    Args:
+        matrix: shape (len(rows), len(columns)).
+        rows, columns: one label each; labels must differ (see `tokens.token_labels`).
+        description: what a reader who cannot see the figure should know.
+        signed: diverging colours centred on 0 (cosine); False for magnitudes from 0 (attention).
+        top: value at the end of the colour scale.
+        cell: width of a cell in pixels.
+
+    Raises:
+        ValueError: the labels do not fit the matrix.
+    """
+    layer = _heatmap_layer(
+        matrix, rows, columns, title=title, row_title=row_title, column_title=column_title,
+        value_title=value_title, signed=signed, top=top, decimals=decimals, cell=cell,
+    )  # fmt: skip
+    return _style(layer.properties(description=description))
+
+
+def heatmap_pair(
+    left: ArrayLike, right: ArrayLike, rows: list[str], columns: list[str], *, titles: tuple[str, str], row_title: str,
+    column_title: str, description: str, value_title: str = "cosine similarity", cell: int = 40,
+) -> alt.VConcatChart:  # fmt: skip
+    """Two signed matrices with the same labels and the same colour scale, one above the other."""
+    panels = [
+        _heatmap_layer(
+            matrix, rows, columns, title=title, row_title=row_title, column_title=column_title,
+            value_title=value_title, signed=True, top=1.0, decimals=2, cell=cell,
+        )  # fmt: skip
+        for matrix, title in zip((left, right), titles, strict=True)
+    ]
+    return _style(alt.vconcat(*panels, spacing=30).properties(description=description))
+
+
+def lines(
+    frame: pd.DataFrame, *, x: str, y: str, title: str, description: str, series: str | None = None,
+    x_title: str | None = None, y_title: str | None = None, y_domain: tuple[float, float] | None = None,
+    subtitle: str = "", labels: bool = True, log_x: bool = False, decimals: int = 2, width: int = 560,
+) -> alt.LayerChart:  # fmt: skip
+    """A line with marked and labelled points; several when `series` names a column.
+
+    Text columns on `x` keep the order of the rows. Lines differ by colour and by the shape of their points.
+    """
+    order = list(dict.fromkeys(frame[x]))
+    numeric = pd.api.types.is_numeric_dtype(frame[x])
+    if numeric and log_x:
+        axis = alt.X(f"{x}:Q", title=x_title or x, scale=alt.Scale(type="log", base=2), axis=alt.Axis(values=order))
+    elif numeric:
+        axis = alt.X(f"{x}:Q", title=x_title or x)
+    else:
+        axis = alt.X(f"{x}:N", title=x_title or x, sort=order, axis=alt.Axis(labelAngle=-20))
+    y_axis = alt.Y(f"{y}:Q", title=y_title or y, scale=alt.Scale(domain=list(y_domain)) if y_domain else alt.Undefined)
+    base = alt.Chart(frame.assign(label=[f"{value:.{decimals}f}" for value in frame[y]])).encode(x=axis, y=y_axis)
+    if series:
+        names = list(dict.fromkeys(frame[series]))
+        colour = alt.Color(f"{series}:N", sort=names, scale=alt.Scale(domain=names, range=SERIES_COLOURS[: len(names)]))
+        shape = alt.Shape(f"{series}:N", sort=names, scale=alt.Scale(domain=names))
+    else:
+        colour, shape = alt.value(SERIES_COLOURS[0]), alt.value("circle")
+    tooltip = [c for c in (series, x, y) if c]
+    layers = [
+        base.mark_line(strokeWidth=2).encode(color=colour),
+        base.mark_point(size=70, filled=True, opacity=1).encode(color=colour, shape=shape, tooltip=tooltip),
+    ]
+    if labels:
+        layers.append(base.mark_text(dy=-12, fontSize=12).encode(text="label:N"))
+    heading = alt.Title(title, subtitle=subtitle) if subtitle else alt.Title(title)
+    return _style(alt.layer(*layers).properties(title=heading, width=width, height=280, description=description))
+
+
+def token_map(
+    frame: pd.DataFrame, *, title: str, description: str, highlight: list[int] | None = None, width: int = 760,
+    height: int = 560, kind_title: str = "kind of token",
+) -> alt.LayerChart:  # fmt: skip
+    """All tokens as points: columns `id`, `token`, `kind`, `x`, `y`; `highlight` lists ids ringed, the first with its name.
+
+    Wheel or pinch zooms, dragging moves, resting on a point names it.
+    """
+    kinds = list(KIND_COLOURS)
+    marked = alt.param(name="highlight", value=[int(i) for i in highlight or []])
+    zoom = alt.selection_interval(bind="scales", name="zoom")
+    base = alt.Chart(frame).encode(
+        x=alt.X("x:Q", title="t-SNE 1 (no unit)", axis=MAP_AXIS),
+        y=alt.Y("y:Q", title="t-SNE 2 (no unit)", axis=MAP_AXIS),
+    )
+    legend = alt.Legend(symbolSize=120, symbolOpacity=1)
+    points = base.mark_point(filled=True, size=9, opacity=0.45).encode(
+        color=alt.Color("kind:N", title=kind_title, legend=legend, scale=alt.Scale(domain=kinds, range=list(KIND_COLOURS.values()))),
+        shape=alt.Shape("kind:N", title=kind_title, legend=legend, scale=alt.Scale(domain=kinds, range=list(KIND_SHAPES.values()))),
+        tooltip=["token:N", "id:Q", "kind:N"],
+    ).add_params(zoom)  # fmt: skip
+    chosen = base.transform_filter("indexof(highlight, datum.id) >= 0")
+    rings = chosen.mark_point(size=110, filled=False, stroke="black", strokeWidth=1.8).encode(tooltip=["token:N", "id:Q", "kind:N"])
+    first = base.transform_filter("datum.id === highlight[0]")  # neighbours lie too close together to name them all
+    halo = first.mark_text(dy=-13, fontSize=14, fontWeight="bold", stroke="white", strokeWidth=4).encode(text="token:N")
+    name = first.mark_text(dy=-13, fontSize=14, fontWeight="bold", color="black").encode(text="token:N")
+    chart = alt.layer(points, rings, halo, name).add_params(marked)
+    return _style(chart.properties(title=title, width=width, height=height, description=description))
+
+
+def map_region(
+    frame: pd.DataFrame, *, token: str, radius: float, title: str, description: str, kind_title: str = "kind of token",
+    width: int = 620, height: int = 460,
+) -> alt.LayerChart:  # fmt: skip
+    """The part of the token map within `radius` of `token`, every point with its name."""
+    here = frame.loc[frame["token"] == token, ["x", "y"]]
+    if here.empty:
+        raise ValueError(f"{token!r} is not one of the {len(frame):,} tokens.")
+    away = np.hypot(frame["x"] - here["x"].iloc[0], frame["y"] - here["y"].iloc[0])
+    near = frame.loc[away <= radius].assign(searched=lambda part: part["token"] == token)
+    kinds = list(KIND_COLOURS)
+    base = alt.Chart(near).encode(
+        x=alt.X("x:Q", title="t-SNE 1 (no unit)", axis=MAP_AXIS, scale=alt.Scale(zero=False, padding=30)),
+        y=alt.Y("y:Q", title="t-SNE 2 (no unit)", axis=MAP_AXIS, scale=alt.Scale(zero=False, padding=15)),
+        tooltip=["token:N", "id:Q", "kind:N"],
+    )
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(
+        color=alt.Color("kind:N", title=kind_title, scale=alt.Scale(domain=kinds, range=list(KIND_COLOURS.values()))),
+        shape=alt.Shape("kind:N", title=kind_title, scale=alt.Scale(domain=kinds, range=list(KIND_SHAPES.values()))),
+    )
+    bold = alt.condition("datum.searched", alt.value(15), alt.value(11))
+    names = base.mark_text(dy=-9).encode(text="token:N", size=bold)
+    chart = (points + names).properties(title=title, width=width, height=height, description=description)
+    return _style(chart.interactive())
+
+
+def _small_png(chart: alt.TopLevelMixin, colours: int = 64) -> bytes:
+    """The chart as a picture of few colours, a fifth of the size."""
+    from PIL import Image
+
+    with alt.data_transformers.enable("default", max_rows=None):
+        picture = Image.open(io.BytesIO(_png(chart.to_dict(), scale=1.5)))
+    out = io.BytesIO()
+    picture.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def show_token_map(frame: pd.DataFrame, vectors: ArrayLike, *, token: str, k: int = 8, title: str, description: str) -> None:
+    """Draw the map of all tokens with `token` and its `k` nearest neighbours (cosine of `vectors`) marked.
+
+    In JupyterLab: a live chart (zoom, tooltips, VegaFusion) with a search box. Headless: a picture.
+
+    Raises:
+        ValueError: `token` is not in the vocabulary.
+    """
+    from IPython.display import display
+
+    found = _neighbour_ids(frame, vectors, token, k)
+    chart = token_map(frame, title=title, description=description, highlight=found)
+    if is_live():
+        display(_live_map(chart, frame, vectors, token, k))
+    else:
+        picture = {"image/png": _small_png(chart), "text/plain": description}
+        display(picture, metadata={"image/png": {"alt": description, "width": 960}}, raw=True)
+
+
+def _neighbour_ids(frame: pd.DataFrame, vectors: ArrayLike, token: str, k: int) -> list[int]:
+    """Id of `token`, then the ids of its `k` nearest by cosine."""
+    from .similarity import nearest
+
+    ids = frame.loc[frame["token"] == token, "id"]
+    if ids.empty:
+        raise ValueError(
+            f"{token!r} is not one of the {len(frame):,} tokens. Words outside the vocabulary are cut into pieces: "
+            f"tokenizer.tokenize({token!r}) names them, and each piece can be looked up."
+        )
+    return [int(i) for i in nearest(vectors[int(ids.iloc[0])], vectors, k + 1)[0]]
+
+
+def _live_map(chart: alt.TopLevelMixin, frame: pd.DataFrame, vectors: ArrayLike, token: str, k: int):
+    """The map as a widget: VegaFusion keeps the data in the kernel, the search box marks a token and its neighbours."""
+    import ipywidgets as widgets
+
+    alt.JupyterChart.enable_offline()
+    with alt.data_transformers.enable("vegafusion"):
+        live = alt.JupyterChart(chart, embed_options={**EMBED, "renderer": "canvas"})
+    names = frame["token"].to_numpy()
+    box = widgets.Text(value=token, description="find token", continuous_update=False)
+    answer = widgets.Label()
+
+    def search(_change: Any = None) -> None:
+        wanted = box.value.strip().lower()
+        try:
+            found = _neighbour_ids(frame, vectors, wanted, k)
+        except ValueError as error:
+            answer.value = str(error)
+            return
+        live.params.highlight = found
+        answer.value = f"nearest to {wanted!r}: " + ", ".join(names[i] for i in found[1:])
+
+    box.observe(search, names="value")
+    search()
+    return widgets.VBox([box, answer, live])

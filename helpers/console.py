@@ -1,0 +1,44 @@
+"""How the series speaks: one rich console of fixed width, semantic style names, two themes."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+from rich.console import Console
+from rich_theme_manager import Theme
+
+from . import PROJECT_ROOT
+
+THEMES = PROJECT_ROOT / "themes"
+WIDTH = 100
+
+
+def load_theme(name: str) -> Theme:
+    """The theme in `themes/<name>.theme`.
+
+    Raises:
+        ValueError: there is no such theme file, or it cannot be read.
+    """
+    path = THEMES / f"{name}.theme"
+    known = ", ".join(sorted(p.stem for p in THEMES.glob("*.theme"))) or "none"
+    if not path.is_file():
+        raise ValueError(
+            f"There is no theme {name!r} in themes/ (found: {known}). "
+            "Set EMBEDDINGS_THEME to one of these, or restore the file: git checkout -- themes"
+        )
+    try:
+        return Theme.read(str(path))
+    except Exception as error:  # configparser and rich raise many kinds; the reader needs one
+        raise ValueError(
+            f"themes/{path.name} cannot be read ({type(error).__name__}: {error}). Restore it: git checkout -- themes"
+        ) from error
+
+
+@cache
+def get_console() -> Console:
+    """The one console: 100 columns, no automatic highlighting, colours from `EMBEDDINGS_THEME`."""
+    theme = load_theme(os.environ.get("EMBEDDINGS_THEME", "").strip().lower() or "light")
+    return Console(
+        theme=theme, width=WIDTH, color_system="truecolor", no_color=False, highlight=False, emoji=False, markup=True
+    )

@@ -1,0 +1,176 @@
+"""From many dimensions to two: t-SNE fast enough to watch.
+
+Exact cosine neighbours by blocked matrix product (torch, on the chosen device), then openTSNE's
+interpolation-based gradient (Linderman et al. 2019, FIt-SNE; Policar et al. 2024, openTSNE).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import PROJECT_ROOT
+from .device import pick_device
+from .similarity import unit
+
+SHIPPED = PROJECT_ROOT / "data" / "tsne"
+LOCAL = PROJECT_ROOT / ".cache" / "tsne"
+
+#: Optimisation: early-exaggeration and normal steps, cells of the interpolation grid per unit.
+STEPS = {"early_exaggeration_iter": 150, "n_iter": 500, "ints_in_interval": 2}
+BLOCK = 2048
+
+
+def cosine_neighbours(vectors: ArrayLike, k: int, *, progress: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """The `k` nearest other rows of every row by cosine, exactly.
+
+    Returns:
+        row numbers and cosine distances (1 - similarity), both of shape (n, k), nearest first.
+    """
+    import torch
+    from tqdm.auto import tqdm
+
+    rows = torch.as_tensor(unit(vectors), dtype=torch.float32, device=pick_device())
+    n = len(rows)
+    if not 1 <= k < n:
+        raise ValueError(f"k must lie between 1 and {n - 1}, got {k}")
+    indices, distances = np.empty((n, k), dtype=np.int64), np.empty((n, k), dtype=np.float64)
+    with torch.inference_mode(), tqdm(total=n, desc="neighbours", unit="row", disable=not progress) as bar:
+        for start in range(0, n, BLOCK):
+            block = rows[start : start + BLOCK] @ rows.T
+            here = torch.arange(len(block), device=block.device)
+            block[here, start + here] = -torch.inf  # a row is not its own neighbour
+            similarity, index = block.topk(k, dim=1)
+            indices[start : start + len(block)] = index.cpu().numpy()
+            distances[start : start + len(block)] = 1.0 - similarity.double().cpu().numpy()
+            bar.update(len(block))
+    return indices, distances.clip(0.0, 2.0)
+
+
+def neighbour_recall(vectors: ArrayLike, points: ArrayLike, k: int = 10) -> float:
+    """Share of each row's `k` cosine neighbours that are also among its `k` neighbours on the map, averaged."""
+    from sklearn.neighbors import NearestNeighbors
+
+    true, _ = cosine_neighbours(vectors, k)
+    drawn = NearestNeighbors(n_neighbors=k).fit(points).kneighbors(return_distance=False)
+    return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(true, drawn, strict=True)]))
+
+
+def estimate_seconds(n: int, d: int) -> float:
+    """Rough duration of a live run on two laptop cores: neighbours grow with n * n * d, the rest with n."""
+    return 10 * (n / 30_522) ** 2 * (d / 384) + 25 * n / 30_522
+
+
+def cache_key(vectors: np.ndarray, perplexity: float, seed: int) -> str:
+    """Names a map by the bytes of its vectors and by every parameter that shapes it."""
+    digest = hashlib.sha256(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
+    digest.update(repr((vectors.shape, float(perplexity), int(seed), sorted(STEPS.items()))).encode())
+    return digest.hexdigest()[:16]
+
+
+def _read(path: Path, n: int) -> np.ndarray | None:
+    """Points of a stored map, or None when there is none; a damaged one is named and computed anew."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            points = stored["points"].astype(np.float32)
+        if points.shape != (n, 2) or not np.isfinite(points).all():
+            raise ValueError(f"expected finite points of shape ({n}, 2), found {points.shape}")
+    except Exception as error:  # a cut file raises zip, OS, key or value errors
+        warnings.warn(f"The stored map {path.name} is damaged ({error}); computing it anew.", stacklevel=3)
+        return None
+    return points
+
+
+def save_points(path: Path, points: np.ndarray) -> None:
+    """Write a map whole or not at all: two kernels may store the same one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        np.savez_compressed(file, points=points.astype(np.float32))
+    os.replace(file.name, path)
+
+
+def tsne_2d(
+    vectors: ArrayLike, *, perplexity: float = 30, seed: int = 42, cache: bool = True, progress: bool = True
+) -> np.ndarray:
+    """t-SNE of the rows of `vectors` under cosine distance (van der Maaten and Hinton 2008), shape (n, 2), float32.
+
+    Coordinates have no unit and differ between machines; neighbourhoods are what repeats.
+
+    Args:
+        vectors: matrix (n, d) with n > 3 * perplexity.
+        perplexity: effective number of neighbours each point attends to.
+        seed: of the initialisation's tie-breaking noise.
+        cache: look for a stored map of exactly these vectors and parameters, and store a new one. The
+            vocabulary's map ships with the project. `False` always computes.
+        progress: say how long it may take, and draw progress bars.
+
+    Raises:
+        ValueError: too few rows for the perplexity, or numbers that are not finite.
+    """
+    from openTSNE import TSNE, affinity, initialization
+    from openTSNE.nearest_neighbors import PrecomputedNeighbors
+
+    table = np.asarray(vectors.detach().cpu() if hasattr(vectors, "detach") else vectors)
+    rows = unit(table)
+    n, d = rows.shape
+    k = int(3 * perplexity)
+    if perplexity < 1 or n <= k + 1:
+        raise ValueError(f"{n} rows are too few for perplexity {perplexity}: it needs more than {k + 1}. Lower it.")
+    name = f"{cache_key(table, perplexity, seed)}.npz"
+    if cache:
+        for folder in (SHIPPED, LOCAL):
+            points = _read(folder / name, n)
+            if points is not None:
+                return points
+    if progress:
+        print(f"t-SNE of {n:,} x {d}: about {estimate_seconds(n, d):.0f} s on two laptop cores, less on more.")
+    indices, distances = cosine_neighbours(rows, k, progress=progress)
+    neighbours = PrecomputedNeighbors(indices, distances)
+    affinities = affinity.PerplexityBasedNN(knn_index=neighbours, perplexity=perplexity, n_jobs=-1)
+    points = _optimise(affinities, initialization.pca(rows, random_state=seed), seed, progress, TSNE)
+    if cache:
+        try:
+            save_points(LOCAL / name, points)
+        except OSError as error:
+            warnings.warn(f"The map could not be stored ({error}); the next run computes it again.", stacklevel=2)
+    return points
+
+
+def _optimise(affinities, start: np.ndarray, seed: int, progress: bool, tsne) -> np.ndarray:
+    """Run openTSNE's optimiser behind one progress bar."""
+    from tqdm.auto import tqdm
+
+    total = STEPS["early_exaggeration_iter"] + STEPS["n_iter"]
+    with tqdm(total=total, desc="optimising", unit="step", disable=not progress) as bar:
+        every = 10
+
+        def tick(*_):
+            bar.update(every)
+
+        model = tsne(
+            **STEPS, n_jobs=-1, random_state=seed, negative_gradient_method="fft", callbacks=tick, callbacks_every_iters=every
+        )
+        return np.asarray(model.fit(affinities=affinities, initialization=start), dtype=np.float32)
+
+
+def ship_vocabulary_map() -> Path:
+    """Compute the map of MiniLM's input embeddings and store it with the project; returns its path."""
+    from .artifacts import load_encoder
+
+    table = load_encoder().transformers_model.get_input_embeddings().weight.detach().cpu().numpy()
+    path = SHIPPED / f"{cache_key(table, 30, 42)}.npz"
+    save_points(path, tsne_2d(table, cache=False))
+    path.chmod(0o644)
+    return path
+
+
+if __name__ == "__main__":  # python -m helpers.projection
+    print(f"stored {ship_vocabulary_map().relative_to(PROJECT_ROOT).as_posix()}")

@@ -1,0 +1,72 @@
+"""How a notebook starts, and how a reader tries sentences of their own."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+from rich.console import Console
+
+from . import artifacts, charts, openai_api
+from .console import get_console
+from .device import pick_device
+
+SHOWN = ("torch", "transformers", "sentence-transformers")
+
+
+def start(*packages: str) -> Console:
+    """Prepare a notebook: `.env` read, charts drawn offline, one status line printed.
+
+    Args:
+        packages: further packages whose version the lesson depends on.
+
+    Returns:
+        the console of the series.
+
+    Raises:
+        ValueError: a setting in `.env` or the environment is not usable; the message says which and what to do.
+    """
+    openai_api.load_env()
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a bar drawn while loading would be stored
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if artifacts.source() == "bundled":
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    charts.enable()
+    console = get_console()
+    versions = " · ".join(f"{name} {version(name).split('+')[0]}" for name in dict.fromkeys([*packages, *SHOWN]))
+    console.print(f"Python {platform.python_version()} · {versions}\ndevice {pick_device()} · source {artifacts.source()}")
+    return console
+
+
+def try_it(show: Callable[..., Any], *texts: str, labels: tuple[str, ...] = (), button: str = "Run") -> None:
+    """Let a reader call `show(*texts)` with texts of their own.
+
+    In JupyterLab: one box a text and a button, the answer below. Headless: the plain call, once.
+    """
+    if not charts.is_live():
+        show(*texts)
+        return
+    import ipywidgets as widgets
+    from IPython.display import display
+
+    names = labels or tuple(f"text {i + 1}" for i in range(len(texts)))
+    boxes = [
+        widgets.Text(value=text, description=name, layout=widgets.Layout(width="90%"), style={"description_width": "8em"})
+        for name, text in zip(names, texts, strict=True)
+    ]
+    run, answer = widgets.Button(description=button, button_style="primary"), widgets.Output()
+
+    def call(_: Any = None) -> None:
+        answer.clear_output(wait=True)
+        with answer:
+            try:
+                show(*(box.value for box in boxes))
+            except Exception as error:  # the box stays usable whatever was typed; the error is shown in words
+                print(f"{type(error).__name__}: {error}")
+
+    run.on_click(call)
+    display(widgets.VBox([*boxes, run, answer]))
+    call()

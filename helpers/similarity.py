@@ -1,0 +1,62 @@
+"""How close vectors are."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def _rows(values: ArrayLike, name: str) -> np.ndarray:
+    """`values` as a float64 matrix of rows, moved off a GPU when it is a tensor."""
+    if hasattr(values, "detach"):
+        values = values.detach().float().cpu().numpy()
+    try:
+        matrix = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers in rows of equal length: {error}") from error
+    if matrix.ndim == 1:
+        matrix = matrix[None, :]
+    if matrix.ndim != 2 or matrix.shape[1] == 0:
+        raise ValueError(f"{name} must be one vector or a matrix (n, d), got shape {matrix.shape}")
+    if not np.isfinite(matrix).all():
+        raise ValueError(f"{name} contains NaN or infinity; such a vector has no direction to compare")
+    return matrix
+
+
+def unit(values: ArrayLike) -> np.ndarray:
+    """Every row divided by its Euclidean length, shape (n, d). A zero row stays zero."""
+    matrix = _rows(values, "values")
+    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    return matrix / np.where(lengths == 0, 1.0, lengths)
+
+
+def cosine_matrix(a: ArrayLike, b: ArrayLike) -> np.ndarray:
+    """Cosine similarity of every row of `a` with every row of `b`, shape (len(a), len(b)), in [-1, 1].
+
+    A zero vector has no direction; its similarities are 0, as in scikit-learn.
+
+    Raises:
+        ValueError: the rows differ in length, or a number is NaN or infinite.
+
+    >>> cosine_matrix([[1, 0], [1, 1]], [[2, 0]]).round(4).tolist()
+    [[1.0], [0.7071]]
+    """
+    a, b = unit(_rows(a, "a")), unit(_rows(b, "b"))
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"vectors of different length cannot be compared: {a.shape[1]} and {b.shape[1]}")
+    return np.clip(a @ b.T, -1.0, 1.0)
+
+
+def nearest(query: ArrayLike, vectors: ArrayLike, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers and cosine similarities of the `k` rows of `vectors` closest to `query`, best first.
+
+    Ties go to the lower row number, so that the order repeats.
+
+    >>> nearest([1, 0], [[0, 1], [1, 0], [1, 1]], k=2)[0].tolist()
+    [1, 2]
+    """
+    scores = cosine_matrix(query, vectors)[0]
+    if not 1 <= k <= len(scores):
+        raise ValueError(f"k must lie between 1 and {len(scores)}, got {k}")
+    order = np.argsort(-scores, kind="stable")[:k]
+    return order, scores[order]
