@@ -33,10 +33,15 @@ def is_live() -> bool:
     return any(name in os.environ for name in FRONT_ENDS)
 
 
-def _png(spec: dict[str, Any], scale: float = 2.0) -> bytes:
+def _png(spec: dict[str, Any], scale: float = 1.5, colours: int = 64) -> bytes:
+    """The chart as a picture; few colours make it a third of the size, and nobody sees it."""
     import vl_convert
+    from PIL import Image
 
-    return vl_convert.vegalite_to_png(spec, scale=scale)
+    picture = Image.open(io.BytesIO(vl_convert.vegalite_to_png(spec, scale=scale))).convert("RGB")
+    out = io.BytesIO()
+    picture.quantize(colours, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    return out.getvalue()
 
 
 def _offline(spec: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -190,7 +195,7 @@ def token_map(
     kinds = list(KIND_COLOURS)
     marked = alt.param(name="highlight", value=[int(i) for i in highlight or []])
     zoom = alt.selection_interval(bind="scales", name="zoom")
-    base = alt.Chart(frame).encode(
+    base = alt.Chart(frame.round({"x": 2, "y": 2})).encode(
         x=alt.X("x:Q", title="t-SNE 1 (no unit)", axis=MAP_AXIS),
         y=alt.Y("y:Q", title="t-SNE 2 (no unit)", axis=MAP_AXIS),
     )
@@ -235,17 +240,6 @@ def map_region(
     return _style(chart.interactive())
 
 
-def _small_png(chart: alt.TopLevelMixin, colours: int = 64) -> bytes:
-    """The chart as a picture of few colours, a fifth of the size."""
-    from PIL import Image
-
-    with alt.data_transformers.enable("default", max_rows=None):
-        picture = Image.open(io.BytesIO(_png(chart.to_dict(), scale=1.5)))
-    out = io.BytesIO()
-    picture.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
-    return out.getvalue()
-
-
 def show_token_map(frame: pd.DataFrame, vectors: ArrayLike, *, token: str, k: int = 8, title: str, description: str) -> None:
     """Draw the map of all tokens with `token` and its `k` nearest neighbours (cosine of `vectors`) marked.
 
@@ -261,7 +255,8 @@ def show_token_map(frame: pd.DataFrame, vectors: ArrayLike, *, token: str, k: in
     if is_live():
         display(_live_map(chart, frame, vectors, token, k))
     else:
-        picture = {"image/png": _small_png(chart), "text/plain": description}
+        with alt.data_transformers.enable("default", max_rows=None):
+            picture = {"image/png": _png(chart.to_dict()), "text/plain": description}
         display(picture, metadata={"image/png": {"alt": description, "width": 960}}, raw=True)
 
 

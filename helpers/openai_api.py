@@ -46,8 +46,9 @@ class Endpoint:
     is_local: bool
 
     def __str__(self) -> str:
-        where = "a local server in this kernel (no key found)" if self.is_local else "the endpoint of your key"
-        return f"{where}: {self.base_url}, model {self.model}"
+        if self.is_local:
+            return f"No key found: a local server in this kernel answers, on a free port of 127.0.0.1, with {self.model}."
+        return f"Your key is used: {self.base_url} answers, with {self.model}."
 
 
 def price_per_million(endpoint: Endpoint) -> float | None:

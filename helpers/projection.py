@@ -24,7 +24,7 @@ LOCAL = PROJECT_ROOT / ".cache" / "tsne"
 
 #: Optimisation: early-exaggeration and normal steps, cells of the interpolation grid per unit.
 STEPS = {"early_exaggeration_iter": 150, "n_iter": 500, "ints_in_interval": 2}
-BLOCK = 2048
+BLOCK = 512  # rows of similarities held at a time: 60 MB for the vocabulary
 
 
 def cosine_neighbours(vectors: ArrayLike, k: int, *, progress: bool = False) -> tuple[np.ndarray, np.ndarray]:

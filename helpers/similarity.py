@@ -7,11 +7,12 @@ from numpy.typing import ArrayLike
 
 
 def _rows(values: ArrayLike, name: str) -> np.ndarray:
-    """`values` as a float64 matrix of rows, moved off a GPU when it is a tensor."""
+    """`values` as a matrix of rows, moved off a GPU when it is a tensor; float32 stays, all else becomes float64."""
     if hasattr(values, "detach"):
         values = values.detach().float().cpu().numpy()
     try:
-        matrix = np.asarray(values, dtype=np.float64)
+        matrix = np.asarray(values)
+        matrix = matrix if matrix.dtype == np.float32 else matrix.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers in rows of equal length: {error}") from error
     if matrix.ndim == 1:

