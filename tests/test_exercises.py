@@ -1,0 +1,234 @@
+"""Every exercise: the right answer passes, each typical mistake gets the hint that fits it."""
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import exercises as ex
+
+
+def norm(v):
+    return np.linalg.norm(v)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda a, b: a @ b, "dot product"),
+        (lambda a, b: 1 - a @ b / norm(a) / norm(b), "distance"),
+        (lambda a, b: norm(a - b), "Euclidean distance"),
+        (lambda a, b: a @ b / norm(a), "length of `a` only"),
+        (lambda a, b: a @ b / norm(b), "length of `b` only"),
+        (lambda a, b: a @ b / (norm(a) + norm(b)), "sum of the lengths"),
+        (lambda a, b: a @ b / (a @ a) / (b @ b), "squared lengths"),
+        (lambda a, b: a * b, "one number"),
+        (lambda a, b: None, "return"),
+        (lambda a: a, "TypeError"),
+        ("not a function", "function itself"),
+        (lambda a, b: 7, "dot product divided"),
+    ],
+)
+def test_cosine_mistakes(function, words):
+    feedback = ex.check_cosine(function)
+    assert not feedback.correct and words in feedback.message
+
+
+def test_cosine_right():
+    assert ex.check_cosine(lambda a, b: a @ b / norm(a) / norm(b)).correct
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda v, k: v[:k], "not of length 1"),
+        (lambda v, k: v[-k:] / norm(v[-k:]), "last numbers"),
+        (lambda v, k: np.where(np.arange(len(v)) < k, v, 0), "as long as before"),
+        (lambda v, k: v / norm(v), "as long as before"),
+        (lambda v, k: v[:k] / np.abs(v[:k]).sum(), "squares sum to 1"),
+        (lambda v, k: [], "Two steps"),
+    ],
+)
+def test_shorten_mistakes(function, words):
+    feedback = ex.check_shorten(function)
+    assert not feedback.correct and words in feedback.message
+
+
+def test_shorten_right():
+    assert ex.check_shorten(lambda v, k: v[:k] / norm(v[:k])).correct
+
+
+COST = {"texts": 57_638, "tokens_per_text": 170, "per_million": 0.02}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (..., "replace it"),
+        (57_638 * 170 * 0.02, "not for one"),
+        (57_638 * 170 * 0.02 / 1e3, "not for a thousand"),
+        (57_638 * 0.02 / 1e6, "Tokens are billed"),
+        (170 * 0.02 / 1e6, "price of one text"),
+        (57_638 * 170 * 0.02 / 1e6 * 100, "cents"),
+        ("two", "one number"),
+        (3.5, "gives tokens"),
+    ],
+)
+def test_cost_mistakes(answer, words):
+    feedback = ex.check_cost(answer, **COST)
+    assert not feedback.correct and words in feedback.message
+
+
+def test_cost_right():
+    assert ex.check_cost(0.196, **COST).correct
+
+
+TEXT = "Zürich's cryptocurrency fees"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda t: ..., "replace it"),
+        (lambda t: t(TEXT)["input_ids"], "[CLS] and [SEP]"),
+        (lambda t: t.tokenize(TEXT), "These are the tokens"),
+        (lambda t: t.convert_tokens_to_ids(TEXT.lower().split()), "Splitting at spaces"),
+        (lambda t: [ord(c) for c in TEXT], "code points"),
+        (lambda t: [1, 2], "ids are expected"),
+        (lambda t: 5, "ids are expected"),
+    ],
+)
+def test_id_mistakes(encoder, answer, words):
+    feedback = ex.check_ids(answer(encoder.tokenizer), encoder.tokenizer, TEXT)
+    assert not feedback.correct and words in feedback.message
+
+
+def test_ids_right(encoder):
+    right = encoder.tokenizer(TEXT, add_special_tokens=False)["input_ids"]
+    assert ex.check_ids(right, encoder.tokenizer, TEXT).correct
+    assert ex.check_ids(np.array(right), encoder.tokenizer, TEXT).correct
+
+
+RATE = 3446
+
+
+def _cosines(table):
+    return table @ table[RATE] / np.linalg.norm(table, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda t: lambda i, k: np.argsort(-_cosines(t))[:k], "leave it out"),
+        (lambda t: lambda i, k: np.argsort(_cosines(t))[:k], "farthest"),
+        (lambda t: lambda i, k: np.argsort(-(t @ t[i]))[1 : k + 1], "dot product"),
+        (lambda t: lambda i, k: np.argsort(-_cosines(t))[k:0:-1], "another order"),
+        (lambda t: lambda i, k: np.argsort(-_cosines(t))[1:k], "3 ids are expected"),
+        (lambda t: lambda i, k: ["rates", "rating", "##rate"], "whole numbers"),
+        (lambda t: lambda i, k: [1, 2, 3], "Normalise every row"),
+    ],
+)
+def test_nearest_token_mistakes(table, function, words):
+    feedback = ex.check_nearest_tokens(function(table), table, RATE)
+    assert not feedback.correct and words in feedback.message
+
+
+def test_nearest_tokens_right(table):
+    assert ex.check_nearest_tokens(lambda i, k: np.argsort(-_cosines(table))[1 : k + 1], table, RATE).correct
+
+
+WORDS = ["interest", "interesting", "uninterested", "embeddings", "heatmap"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda t: ..., "replace it"),
+        (lambda t: {w: len(t(w)["input_ids"]) for w in WORDS}, "Two too many"),
+        (lambda t: {w: len(w) for w in WORDS}, "letters"),
+        (lambda t: dict.fromkeys(WORDS, 1), "Not every word"),
+        (lambda t: {w: t.tokenize(w) for w in WORDS}, "whole number"),
+        (lambda t: {"bank": 1}, "exactly these words"),
+        (lambda t: {**{w: len(t.tokenize(w)) for w in WORDS}, "heatmap": 2}, "'heatmap'"),
+    ],
+)
+def test_piece_mistakes(encoder, answer, words):
+    feedback = ex.check_pieces(answer(encoder.tokenizer), encoder.tokenizer, WORDS)
+    assert not feedback.correct and words in feedback.message
+
+
+def test_pieces_right(encoder):
+    assert ex.check_pieces({w: len(encoder.tokenizer.tokenize(w)) for w in WORDS}, encoder.tokenizer, WORDS).correct
+
+
+def _unit(v):
+    return v / v.norm()
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda v, m: v[m == 1].mean(dim=0), "length is not 1"),
+        (lambda v, m: v[0], "[CLS]"),
+        (lambda v, m: _unit(v.mean(dim=0)), "padding was averaged"),
+        (lambda v, m: v[m == 1].sum(dim=0), "divide by the norm"),
+        (lambda v, m: v[m == 1].max(dim=0).values, "max pooling"),
+        (lambda v, m: v.mean(dim=1), "wrong axis"),
+        (lambda v, m: torch.zeros(4), "Sum the vectors"),
+    ],
+)
+def test_pooling_mistakes(function, words):
+    feedback = ex.check_pooling(function)
+    assert not feedback.correct and words in feedback.message
+
+
+def test_pooling_right():
+    assert ex.check_pooling(lambda v, m: _unit(v[m == 1].mean(dim=0))).correct
+
+
+COSINES = [1.0, 0.99, 0.78, 0.64, 0.61, 0.64, 0.63, 0.41]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (..., "replace it"),
+        (3, "One too far"),
+        (4, "place in the list"),
+        (1, "One too early"),
+        (6, "last layer"),
+        (0.64, "whole number"),
+        (5, "Go through the layers"),
+    ],
+)
+def test_layer_mistakes(answer, words):
+    feedback = ex.check_layer(answer, COSINES, 0.7)
+    assert not feedback.correct and words in feedback.message
+
+
+def test_layer_right():
+    assert ex.check_layer(2, COSINES, 0.7).correct
+    assert not ex.check_layer(2, COSINES, 0.1).correct
+
+
+TRUTH, COMPANY = [False, True, False, True], [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (..., "replace it"),
+        ([True, False, True, False], "other way round"),
+        ([True] * 4, "All the same"),
+        (COMPANY, "sentence vectors"),
+        ([True, True, False, True], "1 of 4"),
+        ([True], "4 answers"),
+    ],
+)
+def test_sense_mistakes(answer, words):
+    feedback = ex.check_senses(answer, TRUTH, COMPANY)
+    assert not feedback.correct and words in feedback.message
+
+
+def test_senses_right():
+    assert ex.check_senses(np.array(TRUTH), TRUTH, COMPANY).correct
+    assert repr(ex.check_senses(TRUTH, TRUTH)).startswith("✓ Correct.")

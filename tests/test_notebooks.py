@@ -1,0 +1,161 @@
+"""What every stored notebook promises, apart from running again (nbval does that, `pytest notebooks`)."""
+
+import json
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from helpers import execute
+
+PATHS = sorted(execute.NOTEBOOKS.glob("*.ipynb"))
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(params=PATHS, ids=lambda path: path.stem[:2])
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def text_of(notebook):
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def test_the_series_is_complete():
+    assert [path.stem[:2] for path in PATHS] == ["01", "02", "03"]
+
+
+def test_outputs_come_from_one_run_from_the_top(notebook):
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1)), "store them: python run.py execute --store"
+
+
+def test_no_cell_is_stored_with_an_error(notebook):
+    assert not [cell.id for cell in code_cells(notebook) if any(o.output_type == "error" for o in cell.outputs)]
+
+
+def test_cells_whose_output_must_repeat_have_one(notebook):
+    tagged = [cell for cell in code_cells(notebook) if "nbval-check-output" in cell.metadata.get("tags", [])]
+    assert len(tagged) >= 5
+    assert not [cell.id for cell in tagged if not cell.outputs]
+
+
+def test_no_widget_and_no_state_of_a_machine_is_stored(notebook):
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert "jupyter.widget" not in json.dumps(notebook)
+
+
+def test_every_picture_is_described_in_words(notebook):
+    pictures = 0
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                pictures += 1
+                alt = output.metadata.get("image/png", {}).get("alt", "")
+                assert len(alt) >= 60, f"{cell.id} has a picture without a description"
+    assert pictures >= 2
+
+
+def test_charts_ask_no_server(notebook):
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            page = str(output.get("data", {}).get("text/html", ""))
+            assert not re.search(r"<script|https?://", page), cell.id
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem[:2])
+def test_a_notebook_is_at_most_a_megabyte(path):
+    assert path.stat().st_size <= MEGABYTE
+
+
+def test_cell_ids_are_stable_names(notebook):
+    assert not [cell.id for cell in notebook.cells if not re.fullmatch(r"[a-z][a-z0-9-]+", cell.id)]
+
+
+def test_more_prose_than_code_and_short_cells(notebook):
+    code = code_cells(notebook)
+    assert len(notebook.cells) - len(code) >= len(code)
+    lengths = sorted(len(cell.source.splitlines()) for cell in code)
+    assert lengths[len(lengths) // 2] <= 6
+    assert lengths[int(0.9 * len(lengths))] <= 15
+    assert lengths[-1] <= 30
+
+
+def test_the_parts_that_every_lesson_has(notebook):
+    text = text_of(notebook)
+    titles = re.findall(r"^# .+", text, re.M)
+    assert len(titles) == 1
+    for part in ("**You will learn**", "**Necessary**", "**Time**", "**Network**", "## Quiz", "## Summary", "## Further reading"):
+        assert part in text, part
+    assert text.count("> **Predict:**") >= 3
+    quiz = text[text.index("## Quiz") : text.index("## Summary")]
+    assert len(re.findall(r"^\*\*\d\.", quiz, re.M)) == 3
+    assert quiz.count("<details>") == 9, "three options for each question, every one explained"
+
+
+def exercise_cells(notebook):
+    """(starter cell, code of the folded solution) of every exercise."""
+    found = []
+    for position, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and cell.id.startswith("ex"):
+            help_ = notebook.cells[position + 1].source
+            assert re.findall(r"<summary>(.*?)</summary>", help_) == ["First hint", "Second hint", "Solution"]
+            found.append((cell, re.search(r"```python\n(.*?)```", help_, re.S).group(1)))
+    return found
+
+
+def test_starters_run_and_are_not_yet_right(notebook):
+    exercises = exercise_cells(notebook)
+    assert len(exercises) >= 3
+    for cell, _ in exercises:
+        assert cell.outputs[-1].data["text/plain"].startswith("✗ Not yet."), cell.id
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem[:2])
+def test_folded_solutions_are_right(path, tmp_path):
+    notebook = nbformat.read(path, as_version=4)
+    starters = exercise_cells(notebook)
+    for cell, solution in starters:
+        cell.source += "\n" + solution  # what a starter defines besides its answer stays defined
+    solved = tmp_path / path.name
+    nbformat.write(notebook, solved)
+    done = run_notebook(solved, cwd=path.parent)
+    for (cell, _), outputs in zip(starters, [done[cell.id] for cell, _ in starters], strict=True):
+        assert outputs[-1]["data"]["text/plain"].startswith("✓ Correct."), cell.id
+
+
+def run_notebook(path, cwd):
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(cwd)}}).execute()
+    return {cell.id: cell.get("outputs") for cell in notebook.cells}
+
+
+BROKEN = {
+    "a failing cell": lambda cells: cells.append(nbformat.v4.new_code_cell("1 / 0", execution_count=2)),
+    "a missing helper": lambda cells: cells.append(nbformat.v4.new_code_cell("import helpers.gone", execution_count=2)),
+    "a changed number": lambda cells: cells[0].outputs[0].update(text="0.5000\n"),
+}
+
+
+@pytest.mark.parametrize("fault", [None, *BROKEN])
+def test_the_test_command_notices(fault, tmp_path):
+    """The same pytest options as the full run, on a small notebook that is right or has one fault."""
+    cell = nbformat.v4.new_code_cell("print(f'{0.4345:.4f}')", execution_count=1, metadata={"tags": ["nbval-check-output"]})
+    cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="0.4345\n")]
+    small = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    if fault:
+        BROKEN[fault](small.cells)
+    nbformat.write(small, tmp_path / "small.ipynb")
+    options = ["-q", "-p", "no:cacheprovider", "-c", "pyproject.toml", "--rootdir", str(tmp_path)]
+    command = [sys.executable, "-m", "pytest", *options, str(tmp_path / "small.ipynb")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=execute.PROJECT_ROOT)
+    assert done.returncode == (1 if fault else 0), done.stdout
