@@ -11,6 +11,7 @@ it is missing or when requirements.txt or pyproject.toml changed; after that no 
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -53,6 +54,14 @@ def call(arguments):
     return subprocess.run([str(part) for part in arguments], cwd=ROOT, env=environment).returncode
 
 
+def quiet_lab():
+    """JupyterLab asks about news and updates over the network at its first start; a classroom needs neither."""
+    folder = VENV / "share" / "jupyter" / "lab" / "settings"
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+    (folder / "overrides.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+
+
 def install():
     """Make `.venv` and install the pinned versions into it."""
     say = "first time: several minutes and some GB" if not VENV.exists() else "requirements changed"
@@ -64,6 +73,7 @@ def install():
             fail("the environment could not be made. On Debian and Ubuntu: sudo apt install python3-venv")
     if call([PYTHON, "-m", "pip", "install", "--quiet", "--requirement", "requirements.txt"]):
         fail("the installation failed; the lines above say why. With a network, run the same command again.")
+    quiet_lab()
     STAMP.write_text(fingerprint(), encoding="utf-8")
     print("run.py: installed. From now on it starts without a network.", flush=True)
 

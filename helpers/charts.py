@@ -207,23 +207,39 @@ def token_map(
     ).add_params(zoom)  # fmt: skip
     chosen = base.transform_filter("indexof(highlight, datum.id) >= 0")
     rings = chosen.mark_point(size=110, filled=False, stroke="black", strokeWidth=1.8).encode(tooltip=["token:N", "id:Q", "kind:N"])
-    first = base.transform_filter("datum.id === highlight[0]")  # neighbours lie too close together to name them all
+    first = base.transform_filter("indexof(highlight, datum.id) == 0")  # neighbours lie too close together to name them all
     halo = first.mark_text(dy=-13, fontSize=14, fontWeight="bold", stroke="white", strokeWidth=4).encode(text="token:N")
     name = first.mark_text(dy=-13, fontSize=14, fontWeight="bold", color="black").encode(text="token:N")
     chart = alt.layer(points, rings, halo, name).add_params(marked)
     return _style(chart.properties(title=title, width=width, height=height, description=description))
 
 
+def _free_labels(points: pd.DataFrame, width: int, height: int) -> list[str]:
+    """The token of each point where its text overlaps no text before it, else an empty label. First come, first served."""
+    spans = [(float(points[axis].max() - points[axis].min()) or 1.0) for axis in ("x", "y")]
+    across, down = points["x"] / spans[0] * (width - 60), points["y"] / spans[1] * (height - 30)
+    taken: list[tuple[float, float, float]] = []
+    labels = []
+    for x, y, token in zip(across, down, points["token"], strict=True):
+        half = 3.6 * len(token) + (14 if not taken else 2)  # the first, the searched token, is drawn larger
+        free = all(abs(x - x2) > half + half2 or abs(y - y2) > 13 for x2, y2, half2 in taken)
+        labels.append(token if free else "")
+        if free:
+            taken.append((x, y, half))
+    return labels
+
+
 def map_region(
     frame: pd.DataFrame, *, token: str, radius: float, title: str, description: str, kind_title: str = "kind of token",
     width: int = 620, height: int = 460,
 ) -> alt.LayerChart:  # fmt: skip
-    """The part of the token map within `radius` of `token`, every point with its name."""
+    """The part of the token map within `radius` of `token`, with the names that find room; a tooltip has every name."""
     here = frame.loc[frame["token"] == token, ["x", "y"]]
     if here.empty:
         raise ValueError(f"{token!r} is not one of the {len(frame):,} tokens.")
     away = np.hypot(frame["x"] - here["x"].iloc[0], frame["y"] - here["y"].iloc[0])
-    near = frame.loc[away <= radius].assign(searched=lambda part: part["token"] == token)
+    near = frame.assign(away=away).loc[away <= radius].sort_values("away", kind="stable")
+    near = near.assign(label=_free_labels(near, width, height), searched=near["token"] == token).drop(columns="away")
     kinds = list(KIND_COLOURS)
     base = alt.Chart(near).encode(
         x=alt.X("x:Q", title="t-SNE 1 (no unit)", axis=MAP_AXIS, scale=alt.Scale(zero=False, padding=30)),
@@ -235,7 +251,7 @@ def map_region(
         shape=alt.Shape("kind:N", title=kind_title, scale=alt.Scale(domain=kinds, range=list(KIND_SHAPES.values()))),
     )
     bold = alt.condition("datum.searched", alt.value(15), alt.value(11))
-    names = base.mark_text(dy=-9).encode(text="token:N", size=bold)
+    names = base.mark_text(dy=-9).encode(text="label:N", size=bold)
     chart = (points + names).properties(title=title, width=width, height=height, description=description)
     return _style(chart.interactive())
 
@@ -279,7 +295,8 @@ def _live_map(chart: alt.TopLevelMixin, frame: pd.DataFrame, vectors: ArrayLike,
 
     alt.JupyterChart.enable_offline()
     with alt.data_transformers.enable("vegafusion"):
-        live = alt.JupyterChart(chart, embed_options={**EMBED, "renderer": "canvas"})
+        # with a time zone given, the data is taken over here and now, while VegaFusion is enabled
+        live = alt.JupyterChart(chart, embed_options={**EMBED, "renderer": "canvas"}, local_tz="UTC")
     names = frame["token"].to_numpy()
     box = widgets.Text(value=token, description="find token", continuous_update=False)
     answer = widgets.Label()
