@@ -21,6 +21,7 @@ KIND_COLOURS = {"word": "#0072B2", "suffix": "#E69F00", "control": "#CC3311"}  #
 KIND_SHAPES = {"word": "circle", "suffix": "triangle-up", "control": "square"}
 SERIES_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"]  # Okabe and Ito 2008
 MAP_AXIS = alt.Axis(grid=False, labels=False, ticks=False)  # t-SNE coordinates mean nothing by themselves
+INK = "#222222"
 FONT = "DejaVu Sans, Verdana, sans-serif"
 #: Environment that only a kernel with a live front end has: JupyterLab and Notebook, VS Code, Colab.
 FRONT_ENDS = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD", "COLAB_RELEASE_TAG")
@@ -59,12 +60,17 @@ def enable() -> None:
 
 
 def _style(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
+    """One look, with every colour named: JupyterLab's dark theme would else write white on our white ground."""
+    axis = {"domainColor": INK, "tickColor": INK, "gridColor": "#dddddd", "labelFontSize": 12, "titleFontSize": 12, "labelLimit": 220}
+    text = {"labelColor": INK, "titleColor": INK}
     return (
         chart.configure(font=FONT, background="white")
-        .configure_axis(labelFontSize=12, titleFontSize=12, labelLimit=220)
-        .configure_title(fontSize=15, anchor="start", subtitleFontSize=12, subtitleColor="#444444")
-        .configure_legend(labelFontSize=12, titleFontSize=12)
-        .configure_header(labelFontSize=12, titleFontSize=12)
+        .configure_axis(**axis, **text)
+        .configure_title(fontSize=15, anchor="start", color=INK, subtitleFontSize=12, subtitleColor="#444444")
+        .configure_legend(labelFontSize=12, titleFontSize=12, **text)
+        .configure_header(labelFontSize=12, titleFontSize=12, **text)
+        .configure_text(color=INK)
+        .configure_view(stroke="#dddddd")
     )
 
 

@@ -1,0 +1,1 @@
+"""The series measured against what a learner would otherwise run. Not part of the tests: `.ci/run` times nothing."""
