@@ -1,0 +1,13 @@
+"""Contextual Document Embeddings (Morris and Rush 2024, arXiv 2410.02525): a text's vector also knows its corpus.
+
+`CDE` is the published two-stage model, written natively for transformers 5. `load_mini_cde()` gives the small model that
+ships with this project. Both offer the same calls: `embed_context`, `encode_queries`, `encode_documents`, `similarity`.
+"""
+
+from .encoding import Context, ContextualEncoder, Vectors, similarity
+from .mini import MiniCDE, load_mini_cde
+from .native import CDE, CheckpointError
+
+__all__ = [
+    "CDE", "CheckpointError", "Context", "ContextualEncoder", "MiniCDE", "Vectors", "load_mini_cde", "similarity",
+]  # fmt: skip

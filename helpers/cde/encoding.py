@@ -1,0 +1,172 @@
+"""What both contextual models share: context, batches, and vectors that remember their context."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+QUERY, DOCUMENT = "search_query: ", "search_document: "
+
+
+@dataclass(frozen=True)
+class Context:
+    """Stage 1: the documents that stand for a corpus, and their vectors.
+
+    Attributes:
+        vectors: (k, d) on the CPU, in the order in which the model sees them.
+        ids: which documents they are: the caller's ids, or their places in the list that was given.
+        model: name of the model that made them.
+    """
+
+    vectors: torch.Tensor
+    ids: tuple[str, ...]
+    model: str
+
+    @property
+    def name(self) -> str:
+        """Fingerprint of model, documents and numbers; two contexts are the same when their names are."""
+        digest = hashlib.sha256(repr((self.model, self.ids)).encode())
+        digest.update(self.vectors.numpy().round(4).astype("<f4").tobytes())
+        return digest.hexdigest()[:12]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def save(self, path: str | Path) -> None:
+        """Write vectors and ids as one safetensors file."""
+        from safetensors.torch import save_file
+
+        save_file({"vectors": self.vectors.contiguous()}, str(path), metadata={"model": self.model, "ids": "\x1f".join(self.ids)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Context:
+        """Read what `save` wrote."""
+        from safetensors import safe_open
+
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata()
+            return cls(file.get_tensor("vectors"), tuple(metadata["ids"].split("\x1f")), metadata["model"])
+
+
+class Vectors(np.ndarray):
+    """Unit vectors (n, d), float32, that remember which context they were made in (`.context`, "none" without one)."""
+
+    context: str
+
+    def __new__(cls, values: np.ndarray, context: str) -> Vectors:
+        self = np.asarray(values, dtype=np.float32).view(cls)
+        self.context = context
+        return self
+
+    def __array_finalize__(self, other: object) -> None:
+        self.context = getattr(other, "context", "unknown")
+
+
+def similarity(queries: np.ndarray, documents: np.ndarray, *, mixed_contexts: bool = False) -> np.ndarray:
+    """Cosine of every query with every document, shape (queries, documents).
+
+    Raises:
+        ValueError: they were encoded in different contexts, and `mixed_contexts` was not asked for.
+    """
+    from ..similarity import cosine_matrix
+
+    a, b = getattr(queries, "context", None), getattr(documents, "context", None)
+    if a != b and not mixed_contexts:
+        raise ValueError(
+            f"queries were encoded in context {a}, documents in context {b}: such vectors do not belong together. "
+            "Encode both with the same context, or pass mixed_contexts=True to compare them all the same."
+        )
+    return cosine_matrix(np.asarray(queries), np.asarray(documents))
+
+
+def _texts(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise TypeError("Give a list of texts, not one text: [text].")
+    texts = list(texts)
+    wrong = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise TypeError(f"text {wrong} is a {type(texts[wrong]).__name__}; every element must be a text")
+    return texts
+
+
+class ContextualEncoder(torch.nn.Module):
+    """Base of both models. A subclass sets `name`, `prompts`, `max_length`, and gives `_stage_1` and `_stage_2`."""
+
+    name: str
+    prompts: dict[str, str]
+    max_length: int
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def _tokens(self, texts: list[str]) -> dict[str, torch.Tensor]:
+        batch = self.tokenizer(texts, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt")
+        return {name: batch[name].to(self.device) for name in ("input_ids", "attention_mask")}
+
+    def _batched(self, texts: list[str], stage, batch_size: int, label: str, progress: bool) -> torch.Tensor:
+        """`stage` over all texts, sorted by length so that little is padded, in the order given; (n, d) on the CPU."""
+        from tqdm.auto import tqdm
+
+        order = np.argsort([-len(text) for text in texts], kind="stable")
+        parts = []
+        with torch.inference_mode(), tqdm(total=len(texts), desc=label, unit="text", disable=not progress) as bar:
+            for start in range(0, len(texts), batch_size):
+                chosen = [texts[i] for i in order[start : start + batch_size]]
+                parts.append(stage(self._tokens(chosen)).float().cpu())
+                bar.update(len(chosen))
+        made = torch.cat(parts) if parts else torch.empty(0, self.dimension)
+        back = torch.empty(len(texts), dtype=torch.long)
+        back[torch.as_tensor(order.copy())] = torch.arange(len(texts))
+        return made[back]
+
+    def embed_context(
+        self, texts: Sequence[str], *, seed: int = 0, ids: Sequence[str] | None = None, size: int | None = None,
+        batch_size: int = 32, progress: bool = False,
+    ) -> Context:  # fmt: skip
+        """Stage 1: sample documents without replacement and embed them; done once for a corpus.
+
+        Args:
+            texts: the corpus, or a part of it. Up to `size` documents are sampled; fewer are all taken, in their order.
+            seed: of the sample.
+            ids: names of the texts, kept with the context; their places when not given.
+            size: documents to take; the model's own `config.transductive_corpus_size` when not given.
+        """
+        texts = _texts(texts)
+        names = [str(i) for i in (ids if ids is not None else range(len(texts)))]
+        if len(names) != len(texts):
+            raise ValueError(f"{len(texts)} texts but {len(names)} ids")
+        if not texts:
+            raise ValueError("A context needs at least one document. Without any, pass context=None.")
+        size = size or self.config.transductive_corpus_size
+        chosen = list(range(len(texts)))
+        if len(texts) > size:
+            chosen = np.random.default_rng(seed).choice(len(texts), size, replace=False).tolist()
+        prompted = [self.prompts["document"] + texts[i] for i in chosen]
+        vectors = self._batched(prompted, self._stage_1, batch_size, "stage 1", progress)
+        return Context(vectors, tuple(names[i] for i in chosen), self.name)
+
+    def encode_queries(self, texts: Sequence[str], context: Context | None = None, *, batch_size: int = 32, progress: bool = False) -> Vectors:
+        """Stage 2 for questions: unit vectors (n, d)."""
+        return self._encode("query", texts, context, batch_size, progress)
+
+    def encode_documents(self, texts: Sequence[str], context: Context | None = None, *, batch_size: int = 32, progress: bool = False) -> Vectors:
+        """Stage 2 for documents: unit vectors (n, d)."""
+        return self._encode("document", texts, context, batch_size, progress)
+
+    def _encode(self, kind: str, texts: Sequence[str], context: Context | None, batch_size: int, progress: bool) -> Vectors:
+        if context is not None and context.model != self.name:
+            raise ValueError(f"this context was made by {context.model}; make one with this model: embed_context(texts)")
+        prompted = [self.prompts[kind] + text for text in _texts(texts)]
+        prepared = self._prepare(context)
+        made = self._batched(prompted, lambda batch: self._stage_2(batch, prepared), batch_size, "stage 2", progress)
+        return Vectors(torch.nn.functional.normalize(made, dim=1).numpy(), context.name if context is not None else "none")
+
+    def _prepare(self, context: Context | None):
+        """What of a context is computed once, and not for each batch."""
+        return None if context is None else context.vectors.to(self.device)

@@ -1,0 +1,145 @@
+"""Search: collections in BEIR layout, rankings, measures with intervals, the lexical baseline."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Qrels = dict[str, dict[str, int]]
+MEASURES = ("nDCG@10", "R@10", "RR@10")
+
+
+def _json_lines(path: Path) -> list[dict]:
+    rows = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+                rows.append({"_id": str(row["_id"]), "title": str(row.get("title") or ""), "text": str(row["text"])})
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{path.name}, line {number}: expected a JSON object with _id and text ({error})") from error
+    return rows
+
+
+def read_qrels(path: Path) -> Qrels:
+    """Judgements above 0 of a BEIR table: query-id, corpus-id, score, separated by tabs, with a header."""
+    qrels: Qrels = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for number, row in enumerate(csv.reader(file, delimiter="\t"), start=1):
+            if number == 1:
+                continue
+            try:
+                query, document, score = row[0], row[1], int(row[2])
+            except (IndexError, ValueError) as error:
+                raise ValueError(f"{path.name}, line {number}: expected query-id, corpus-id and a whole score") from error
+            if score > 0:
+                qrels.setdefault(query, {})[document] = score
+    return qrels
+
+
+def load_beir(directory: str | Path, split: str = "test") -> tuple[Dataset, Dataset, Qrels]:
+    """A collection in BEIR layout: `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv`.
+
+    Returns:
+        the corpus and the queries that have a judgement (columns `_id`, `title`, `text`), and the judgements as
+        {query id: {document id: score}}.
+
+    Raises:
+        FileNotFoundError: a file of the layout is missing.
+        ValueError: a line cannot be read, an id stands twice, or a judgement points nowhere.
+    """
+    from datasets import Dataset
+
+    directory = Path(directory)
+    paths = [directory / "corpus.jsonl", directory / "queries.jsonl", directory / "qrels" / f"{split}.tsv"]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path.relative_to(directory).as_posix()} is missing from {directory.name}/, which should be in BEIR layout. "
+                "Restore it: git checkout -- data"
+            )
+    corpus, queries, qrels = _json_lines(paths[0]), _json_lines(paths[1]), read_qrels(paths[2])
+    for name, rows in (("corpus", corpus), ("queries", queries)):
+        if len({row["_id"] for row in rows}) != len(rows):
+            raise ValueError(f"{name}.jsonl of {directory.name}/ has an id twice")
+    known, asked = {row["_id"] for row in corpus}, {row["_id"] for row in queries}
+    lost = [(q, d) for q, judged in qrels.items() for d in judged if q not in asked or d not in known]
+    if lost:
+        raise ValueError(f"judgement {lost[0]} of {directory.name}/ points to no query or document ({len(lost)} such)")
+    return Dataset.from_list(corpus), Dataset.from_list([row for row in queries if row["_id"] in qrels]), qrels
+
+
+def texts(corpus: Dataset) -> list[str]:
+    """Title and text of every document, joined."""
+    return [f"{row['title']} {row['text']}".strip() for row in corpus]
+
+
+def bm25_scores(documents: Sequence[str], queries: Sequence[str]) -> np.ndarray:
+    """Scores of the lexical baseline (BM25 as in Lucene, English stop words), shape (queries, documents)."""
+    import bm25s
+
+    retriever = bm25s.BM25(method="lucene")
+    retriever.index(bm25s.tokenize(list(documents), stopwords="en", show_progress=False), show_progress=False)
+    asked = bm25s.tokenize(list(queries), stopwords="en", return_ids=False, show_progress=False)
+    return np.stack([retriever.get_scores(words) if words else np.zeros(len(documents)) for words in asked])
+
+
+def measure(scores: ArrayLike, query_ids: Sequence[str], document_ids: Sequence[str], qrels: Qrels, *, depth: int = 100) -> pd.DataFrame:
+    """nDCG@10, recall@10 and reciprocal rank@10 of every query, computed by ir-measures; one row a query.
+
+    Args:
+        scores: (queries, documents), larger is better. Equal scores go to the document that stands first.
+    """
+    import ir_measures
+
+    scores = np.asarray(scores, dtype=float)
+    if scores.shape != (len(query_ids), len(document_ids)):
+        raise ValueError(f"scores {scores.shape} do not fit {len(query_ids)} queries and {len(document_ids)} documents")
+    run = {}
+    for query, row in zip(query_ids, scores, strict=True):
+        best = np.argsort(-row, kind="stable")[:depth]
+        run[query] = {document_ids[i]: float(depth - rank) for rank, i in enumerate(best)}
+    wanted = [ir_measures.parse_measure(name) for name in MEASURES]
+    table = pd.DataFrame(0.0, index=list(query_ids), columns=list(MEASURES))
+    for found in ir_measures.iter_calc(wanted, {q: qrels[q] for q in query_ids}, run):
+        table.loc[found.query_id, str(found.measure)] = found.value
+    return table
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % bootstrap interval over queries."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def bootstrap(values: ArrayLike, *, draws: int = 10_000, seed: int = 0) -> Interval:
+    """Mean of per-query values with a 95 % percentile bootstrap; give a difference of two systems for a paired one."""
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"one value a query is needed, got shape {values.shape}")
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(0, len(values), (draws, len(values)))].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def compare(systems: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row a system: mean and interval of every measure, as text."""
+    return pd.DataFrame({name: {m: str(bootstrap(table[m])) for m in MEASURES} for name, table in systems.items()}).T

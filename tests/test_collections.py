@@ -1,0 +1,103 @@
+"""The bundled collections, and the loader's errors."""
+
+import collections
+import shutil
+
+import numpy as np
+import pytest
+
+from helpers import PROJECT_ROOT, retrieval
+
+LEAST = {"money": (480, 150, 40), "country": (200, 60, 20)}
+
+
+@pytest.fixture(scope="module", params=LEAST)
+def named(request):
+    return request.param, retrieval.load_beir(PROJECT_ROOT / "data" / request.param)
+
+
+def test_there_is_enough_of_it_and_nothing_twice(named):
+    name, (corpus, queries, qrels) = named
+    passages, questions, _ = LEAST[name]
+    assert len(corpus) >= passages and len(queries) >= questions
+    for rows in (corpus, queries):
+        assert len(set(rows["_id"])) == len(rows)
+        assert len({text.lower() for text in rows["text"]}) == len(rows)
+    assert set(qrels) == set(queries["_id"])
+
+
+def test_passages_and_questions_have_the_stated_lengths(named):
+    _, (corpus, queries, _) = named
+    assert all(45 <= len(text.split()) <= 110 for text in corpus["text"])
+    assert all(4 <= len(text.split()) <= 30 for text in queries["text"])
+
+
+def test_every_question_has_one_to_four_relevant_passages(named):
+    _, (_, _, qrels) = named
+    counts = collections.Counter(map(len, qrels.values()))
+    assert set(counts) <= {1, 2, 3, 4}
+
+
+def test_words_alone_put_a_relevant_passage_first_for_at_most_60_percent(named):
+    _, (corpus, queries, qrels) = named
+    scores = retrieval.bm25_scores(retrieval.texts(corpus), queries["text"])
+    best = [corpus["_id"][i] for i in scores.argmax(axis=1)]
+    assert 0.1 <= np.mean([document in qrels[query] for query, document in zip(queries["_id"], best, strict=True)]) <= 0.6
+
+
+def test_some_forty_questions_are_asked_word_for_word_in_both():
+    texts = [set(retrieval.load_beir(PROJECT_ROOT / "data" / name)[1]["text"]) for name in LEAST]
+    assert len(texts[0] & texts[1]) >= 40
+    assert "How do I get a better yield?" in texts[0] & texts[1]
+
+
+def test_the_collections_share_words_and_no_passage():
+    corpora = [retrieval.load_beir(PROJECT_ROOT / "data" / name)[0]["text"] for name in LEAST]
+    assert not set(corpora[0]) & set(corpora[1])
+    for word in ("bank", "interest", "stock", "bond", "yield", "share", "branch", "hedge", "seed", "bull", "note", "bill", "pool", "margin"):
+        assert all(any(word in text.lower() for text in corpus) for corpus in corpora), word
+
+
+@pytest.fixture
+def broken(tmp_path):
+    shutil.copytree(PROJECT_ROOT / "data" / "country", tmp_path / "country")
+    return tmp_path / "country"
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("corpus.jsonl", lambda text: text[:-40], r"corpus\.jsonl, line 294"),
+        ("corpus.jsonl", lambda text: text + text.splitlines()[0] + "\n", "an id twice"),
+        ("queries.jsonl", lambda text: text.replace('"_id": "cq001"', '"id": "cq001"'), r"queries\.jsonl, line 1"),
+        ("qrels/test.tsv", lambda text: text + "cq001\tnowhere\t1\n", "points to no query or document"),
+        ("qrels/test.tsv", lambda text: text + "cq001\n", "expected query-id"),
+    ],
+)
+def test_a_damaged_collection_is_named_with_its_line(broken, file, change, message):
+    path = broken / file
+    path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        retrieval.load_beir(broken)
+
+
+def test_a_missing_file_is_named_with_the_command_that_restores_it(broken):
+    (broken / "queries.jsonl").unlink()
+    with pytest.raises(FileNotFoundError, match=r"queries\.jsonl is missing.*git checkout -- data"):
+        retrieval.load_beir(broken)
+
+
+def test_measures_agree_with_the_formulas():
+    qrels = {"a": {"y": 1, "z": 1}, "b": {"x": 1}}
+    table = retrieval.measure([[3, 2, 1], [3, 2, 1]], ["a", "b"], ["x", "y", "z"], qrels)
+    ideal = 1 + 1 / np.log2(3)
+    assert table.loc["a", "nDCG@10"] == pytest.approx((1 / np.log2(3) + 1 / 2) / ideal)
+    assert (table.loc["a", "R@10"], table.loc["a", "RR@10"], table.loc["b", "RR@10"]) == (1.0, 0.5, 1.0)
+
+
+def test_the_bootstrap_repeats_and_covers_its_mean():
+    values = np.random.default_rng(0).normal(0.3, 1, 200)
+    first = retrieval.bootstrap(values)
+    assert first == retrieval.bootstrap(values)
+    assert first.low < first.mean < first.high
+    assert first.high - first.low == pytest.approx(4 * values.std() / np.sqrt(200), rel=0.1)
