@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import PROJECT_ROOT
 from .device import pick_device
 
 if TYPE_CHECKING:
@@ -115,29 +117,74 @@ def bundled_directory(artifact: Artifact) -> Path:
     return directory
 
 
+def fetch(repo_id: str, revision: str, patterns: list[str], *, repo_type: str = "model", size: str = "", back: str) -> Path:
+    """Folder of a repository's files in the Hub's cache; downloaded when the cache has not got them.
+
+    Args:
+        revision: a commit, or `main` where none is known; see `record`.
+        size: what a download would take, said before it starts.
+        back: what to do instead, the end of the error's message.
+
+    Raises:
+        ArtifactError: the Hub cannot be reached and the cache has not got the files.
+    """
+    from huggingface_hub import snapshot_download
+
+    wanted = {"repo_id": repo_id, "revision": revision, "allow_patterns": patterns, "repo_type": repo_type}
+    try:
+        directory = Path(snapshot_download(**wanted, local_files_only=True))
+        if all(list(directory.glob(pattern)) for pattern in patterns if "*" not in pattern):
+            return directory
+    except Exception:  # nothing cached yet, whatever the library calls it
+        pass
+    if size:
+        print(f"{repo_id}: downloading {size}", flush=True)
+    try:
+        return Path(snapshot_download(**wanted, etag_timeout=5))
+    except Exception as error:
+        raise ArtifactError(
+            f"{repo_id} could not be fetched from the Hub ({type(error).__name__}). Check the network and try again, or {back}"
+        ) from error
+
+
+def record(repo_id: str, directory: Path, *, book: Path | None = None) -> dict[str, str]:
+    """Note commit and SHA-256 of a repository's files the first time they are seen; check them from then on.
+
+    For repositories whose hashes nobody here could know. The folder's name is the resolved commit.
+
+    Raises:
+        ArtifactError: the files are not the ones that were recorded.
+    """
+    book = book or PROJECT_ROOT / ".cache" / "hub.json"
+    known = json.loads(book.read_text(encoding="utf-8")) if book.is_file() else {}
+    files = {
+        path.relative_to(directory).as_posix(): sha256(path)
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }
+    found = {"commit": directory.name, **files}
+    if repo_id not in known:
+        book.parent.mkdir(parents=True, exist_ok=True)
+        part = book.with_suffix(".part")
+        part.write_text(json.dumps({**known, repo_id: found}, indent=2, sort_keys=True), encoding="utf-8")
+        part.replace(book)
+    elif known[repo_id] != found:
+        changed = sorted(name for name in {*found, *known[repo_id]} if found.get(name) != known[repo_id].get(name))
+        raise ArtifactError(
+            f"{repo_id} is not what was first downloaded: {', '.join(changed[:3])} differ. If you trust the new files, "
+            f"remove {repo_id} from .cache/hub.json and run the cell again"
+        )
+    return found
+
+
 def hub_directory(artifact: Artifact) -> Path:
     """Folder of the artifact's files in the Hub's cache at the pinned revision, downloaded when absent, verified.
 
     Raises:
         ArtifactError: the Hub cannot be reached and the cache has not got the files, or their bytes differ.
     """
-    from huggingface_hub import snapshot_download
-
-    wanted = {"repo_id": artifact.repo_id, "revision": artifact.revision, "allow_patterns": list(artifact.files)}
     back = "take the bundled copy: set EMBEDDINGS_SOURCE=bundled and restart the kernel"
-    try:
-        directory = Path(snapshot_download(**wanted, local_files_only=True))
-        complete = all((directory / name).is_file() for name in artifact.files)
-    except Exception:  # nothing cached yet, whatever the library calls it
-        complete = False
-    if not complete:
-        try:
-            directory = Path(snapshot_download(**wanted, etag_timeout=5))
-        except Exception as error:
-            raise ArtifactError(
-                f"{artifact.repo_id} could not be fetched from the Hub ({type(error).__name__}). "
-                f"Check the network and try again, or {back}"
-            ) from error
+    directory = fetch(artifact.repo_id, artifact.revision, list(artifact.files), back=back)
     verify(directory, artifact.files, mend=f"hf cache rm model/{artifact.repo_id}, then run this cell again; or {back}")
     return directory
 
@@ -158,3 +205,49 @@ def load_encoder() -> SentenceTransformer:
     logging.disable_progress_bar()  # its bar would be stored in the notebook
     encoder = SentenceTransformer(str(directory), device=str(pick_device()), local_files_only=True)
     return encoder.eval()
+
+
+CDE_REPO, CDE_REVISION = "jxm/cde-small-v2", "287bf0ea6ebfecf2339762d0ef28fb846959a8f2"
+CDE_TOKENIZER = "answerdotai/ModernBERT-base"
+CDE_TENSORS, CDE_PARAMETERS = 280, 305_706_240  # of the published checkpoint
+
+
+def load_cde(*, variant: str = "hub"):
+    """The contextual model of the chosen source: the small one that ships, or `jxm/cde-small-v2` from the Hub.
+
+    Raises:
+        ArtifactError: the Hub cannot be reached, or its files are not the published ones.
+    """
+    from .cde import CDE, load_mini_cde  # reaches up, when called: both sources behind one name
+
+    if source() == "bundled":
+        return load_mini_cde()
+    back = "use the small model: set EMBEDDINGS_SOURCE=bundled and restart the kernel"
+    weights = fetch(
+        CDE_REPO, CDE_REVISION, ["config.json", "model.safetensors"], size="1.22 GB, about 8 minutes at 20 Mbit/s", back=back
+    )
+    words = fetch(CDE_TOKENIZER, "main", ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"], back=back)
+    record(CDE_REPO, weights)
+    record(CDE_TOKENIZER, words)
+    check_published(weights / "model.safetensors")
+    return CDE.load(weights, variant=variant, tokenizer=words).to(pick_device())
+
+
+def check_published(path: Path) -> None:
+    """The published checkpoint has 280 tensors and 305,706,240 parameters; anything else is refused.
+
+    Raises:
+        ArtifactError: other counts.
+    """
+    from math import prod
+
+    from safetensors import safe_open
+
+    with safe_open(str(path), "pt") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]
+    counts = len(shapes), sum(prod(shape) for shape in shapes)
+    if counts != (CDE_TENSORS, CDE_PARAMETERS):
+        raise ArtifactError(
+            f"{path.name} has {counts[0]} tensors and {counts[1]:,} parameters; the published {CDE_REPO} has {CDE_TENSORS} and "
+            f"{CDE_PARAMETERS:,}. Mend it: hf cache rm model/{CDE_REPO}, then run this cell again"
+        )

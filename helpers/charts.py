@@ -320,3 +320,67 @@ def _live_map(chart: alt.TopLevelMixin, frame: pd.DataFrame, vectors: ArrayLike,
     box.observe(search, names="value")
     search()
     return widgets.VBox([box, answer, live])
+
+
+def intervals(
+    frame: pd.DataFrame, *, system: str, measure: str, title: str, description: str, x_title: str, subtitle: str = "", width: int = 520
+) -> alt.LayerChart:
+    """Means with their intervals, one row a system, one panel colour and shape a measure.
+
+    Args:
+        frame: columns `mean`, `low`, `high`, and the two named by `system` and `measure`.
+    """
+    systems, measures = list(dict.fromkeys(frame[system])), list(dict.fromkeys(frame[measure]))
+    base = alt.Chart(frame).encode(
+        y=alt.Y(f"{system}:N", sort=systems, title=None),
+        yOffset=alt.YOffset(f"{measure}:N", sort=measures),
+        color=alt.Color(f"{measure}:N", sort=measures, scale=alt.Scale(domain=measures, range=SERIES_COLOURS[: len(measures)])),
+        tooltip=[system, measure, *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("mean", "low", "high"))],
+    )
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=x_title), x2="high:Q")
+    points = base.mark_point(filled=True, size=80, opacity=1).encode(x="mean:Q", shape=alt.Shape(f"{measure}:N", sort=measures))
+    heading = alt.Title(title, subtitle=subtitle) if subtitle else alt.Title(title)
+    return _style((bars + points).properties(title=heading, width=width, height=34 * len(systems) + 20, description=description))
+
+
+def token_shares(
+    frame: pd.DataFrame, *, title: str, description: str, series: str, x_title: str = "share of the vector", width: int = 420
+) -> alt.LayerChart:
+    """Shares of the tokens of one text, in reading order: columns `token`, `share` and the one named by `series`."""
+    names, order = list(dict.fromkeys(frame[series])), list(dict.fromkeys(frame["token"]))
+    base = alt.Chart(frame).encode(
+        y=alt.Y("token:N", sort=order, title=None),
+        x=alt.X("share:Q", title=x_title, axis=alt.Axis(format=".0%")),
+        color=alt.Color(f"{series}:N", sort=names, scale=alt.Scale(domain=names, range=SERIES_COLOURS[: len(names)])),
+        shape=alt.Shape(f"{series}:N", sort=names, scale=alt.Scale(domain=names)),
+        tooltip=["token", series, alt.Tooltip("share:Q", format=".1%")],
+    )
+    span = alt.Chart(frame).mark_rule(stroke="#999999").encode(
+        y=alt.Y("token:N", sort=order), x="min(share):Q", x2="max(share):Q"
+    )
+    points = base.mark_point(filled=True, size=70, opacity=1)
+    return _style((span + points).properties(title=title, width=width, height=17 * len(order), description=description))
+
+
+def show_heatmaps(
+    matrices: dict[str, ArrayLike], *, x_title: str, y_title: str, title: str, description: str, value_title: str = "cosine similarity"
+) -> None:
+    """Square matrices side by side (seaborn), sequential colours, each with a scale of its own that its bar states."""
+    import matplotlib.pyplot as plt
+    import seaborn
+    from IPython.display import display
+
+    figure, axes = plt.subplots(1, len(matrices), figsize=(6.4 * len(matrices), 5.6), layout="constrained")
+    for axis, (name, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
+        labels = [str(i + 1) for i in range(len(matrix))]
+        seaborn.heatmap(
+            np.asarray(matrix, dtype=float), ax=axis, cmap="cividis", square=True, xticklabels=labels, yticklabels=labels,
+            cbar_kws={"label": value_title, "shrink": 0.8},
+        )  # fmt: skip
+        axis.set(title=name, xlabel=x_title, ylabel=y_title)
+    figure.suptitle(title)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=80, facecolor="white")
+    plt.close(figure)
+    picture = {"image/png": out.getvalue(), "text/plain": description}
+    display(picture, metadata={"image/png": {"alt": description}}, raw=True)

@@ -305,3 +305,61 @@ def check_senses(answer: Any, truth: Sequence[bool], first_rule: Sequence[bool] 
         return _hint("You compared sentence vectors. Compare the vectors of the token `interest` itself.")
     wrong = sum(a != b for a, b in zip(given, truth, strict=True))
     return _hint(f"{wrong} of {len(truth)} are wrong. Compare each `interest` with the two of the lesson, and take the nearer.")
+
+
+# --- notebook 4 -----------------------------------------------------------------------------------
+
+
+def check_rank(function: Callable[[Any, Any], Any]) -> Feedback:
+    """Notebook 4: `function(scores, relevant)` gives the reciprocal rank of the first relevant document of one query."""
+    scores, relevant = np.array([0.2, 0.9, 0.5, 0.7]), {2, 0}
+    result, trouble = _call(function, scores, relevant)
+    if trouble:
+        return trouble
+    value = _number(result)
+    if value is None:
+        return _hint("The result has to be one number.")
+    if abs(value - 1 / 3) < 1e-6:
+        return _right("The first relevant document stands third: 1/3.")
+    if abs(value - 3) < 1e-6:
+        return _hint("That is the rank. Its reciprocal is asked for: 1 divided by it.")
+    if abs(value - 1 / 2) < 1e-6:
+        return _hint("Ranks are counted from 1, not from 0: the best document has rank 1.")
+    if abs(value - 1 / 4) < 1e-6:
+        return _hint("That is the last relevant document. The first one counts.")
+    if abs(value - 1.0) < 1e-6:
+        return _hint("1.0 would mean that the best document is relevant. Did you sort upwards? The largest score is the best.")
+    return _hint("Sort the places by falling score, find the first that is in `relevant`, and divide 1 by its rank.")
+
+
+def check_context(answer: Any, corpus_size: int, wanted: int) -> Feedback:
+    """Notebook 4: a context of `wanted` documents, sampled from the corpus."""
+    if answer is ...:
+        return NOT_STARTED
+    ids = getattr(answer, "ids", None)
+    if ids is None:
+        return _hint("Give the context itself: model.embed_context(documents, size=...). Its vectors alone do not say whose they are.")
+    if len(ids) == min(wanted, corpus_size):
+        return _right(f"{len(ids)} documents stand for the corpus of {corpus_size}.")
+    if len(ids) == corpus_size:
+        return _hint("All documents were taken. Pass size=... to sample.")
+    if len(ids) == 1:
+        return _hint("One document only: give the list of documents, not one of them.")
+    return _hint(f"The context has {len(ids)} documents; {wanted} were asked for: size={wanted}.")
+
+
+def check_verdict(answer: Any, low: float, high: float) -> Feedback:
+    """Notebook 4: what the interval [low, high] of a difference allows one to say: "better", "worse" or "cannot tell"."""
+    if answer is ...:
+        return NOT_STARTED
+    right = "better" if low > 0 else "worse" if high < 0 else "cannot tell"
+    given = str(answer).strip().lower()
+    if given not in ("better", "worse", "cannot tell"):
+        return _hint('Answer "better", "worse" or "cannot tell".')
+    if given == right:
+        return _right(f"The interval [{low:.3f}, {high:.3f}] {'holds 0' if right == 'cannot tell' else 'lies on one side of 0'}.")
+    if right == "cannot tell":
+        return _hint("The mean has a sign, but the interval holds 0: other questions of the same kind might turn it round.")
+    if given == "cannot tell":
+        return _hint("Does the interval hold 0? If not, the sign is settled for questions of this kind.")
+    return _hint("The difference is first minus second: above 0, the first is better.")

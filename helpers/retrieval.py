@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from . import PROJECT_ROOT
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -78,6 +80,64 @@ def load_beir(directory: str | Path, split: str = "test") -> tuple[Dataset, Data
     if lost:
         raise ValueError(f"judgement {lost[0]} of {directory.name}/ points to no query or document ({len(lost)} such)")
     return Dataset.from_list(corpus), Dataset.from_list([row for row in queries if row["_id"] in qrels]), qrels
+
+
+FIQA, FIQA_QRELS = "BeIR/fiqa", "BeIR/fiqa-qrels"
+
+
+def load_fiqa(split: str = "test") -> tuple[Dataset, Dataset, Qrels]:
+    """Financial questions and answers of the chosen source: `data/money`, or `BeIR/fiqa` from the Hub.
+
+    No revision of the Hub's data set is known here: commit and hashes are recorded at the first download and checked from then on.
+
+    Raises:
+        ArtifactError: the Hub cannot be reached, or its files differ from the recorded ones.
+    """
+    from .artifacts import fetch, record, source
+
+    if source() == "bundled":
+        return load_beir(PROJECT_ROOT / "data" / "money", split)
+    back = "use the bundled collection: set EMBEDDINGS_SOURCE=bundled and restart the kernel"
+    patterns = ["corpus*", "queries*", "corpus/*", "queries/*"]
+    data = fetch(FIQA, "main", patterns, repo_type="dataset", size="about 20 MB", back=back)
+    judged = fetch(FIQA_QRELS, "main", [f"{split}.tsv"], repo_type="dataset", back=back)
+    record(FIQA, data)
+    record(FIQA_QRELS, judged)
+    qrels = read_qrels(judged / f"{split}.tsv")
+    corpus, queries = (_hub_table(data, name) for name in ("corpus", "queries"))
+    return corpus, queries.filter(lambda row: row["_id"] in qrels), qrels
+
+
+def _hub_table(directory: Path, name: str) -> Dataset:
+    """`corpus` or `queries` of a Hub data set, whether it is stored as Parquet or as JSON lines."""
+    from datasets import Dataset, load_dataset
+
+    for pattern, kind in ((f"{name}/*.parquet", "parquet"), (f"{name}*.parquet", "parquet"), (f"{name}*.jsonl*", "json"), (f"{name}/*.jsonl*", "json")):
+        files = sorted(str(path) for path in directory.glob(pattern))
+        if files:
+            rows = load_dataset(kind, data_files=files, split="train")
+            columns = {column: [str(value or "") for value in rows[column]] for column in ("_id", "title", "text")}
+            return Dataset.from_dict(columns)
+    raise FileNotFoundError(f"{FIQA} holds no {name} as Parquet or JSON lines; its layout on the Hub has changed")
+
+
+def subset(
+    corpus: Dataset, queries: Dataset, qrels: Qrels, *, documents: int, questions: int, seed: int = 0
+) -> tuple[Dataset, Dataset, Qrels]:
+    """A smaller collection: sampled questions, all their relevant documents, filled up with others to `documents`.
+
+    Easier than the whole, so its figures may not be compared with published ones.
+    """
+    rng = np.random.default_rng(seed)
+    asked = sorted(rng.choice(len(queries), min(questions, len(queries)), replace=False).tolist())
+    queries = queries.select(asked)
+    qrels = {query: qrels[query] for query in queries["_id"]}
+    needed = {document for judged in qrels.values() for document in judged}
+    ids = corpus["_id"]
+    kept = [i for i, name in enumerate(ids) if name in needed]
+    others = [i for i, name in enumerate(ids) if name not in needed]
+    kept += rng.choice(others, min(max(documents - len(kept), 0), len(others)), replace=False).tolist() if others else []
+    return corpus.select(sorted(kept)), queries, qrels
 
 
 def texts(corpus: Dataset) -> list[str]:

