@@ -338,7 +338,7 @@ def intervals(
         tooltip=[system, measure, *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("mean", "low", "high"))],
     )
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=x_title), x2="high:Q")
-    points = base.mark_point(filled=True, size=80, opacity=1).encode(x="mean:Q", shape=alt.Shape(f"{measure}:N", sort=measures))
+    points = base.mark_point(filled=True, size=80, opacity=1).encode(x="mean:Q", shape=alt.Shape(f"{measure}:N", sort=measures, scale=alt.Scale(domain=measures)))
     heading = alt.Title(title, subtitle=subtitle) if subtitle else alt.Title(title)
     return _style((bars + points).properties(title=heading, width=width, height=34 * len(systems) + 20, description=description))
 
@@ -350,7 +350,7 @@ def token_shares(
     names, order = list(dict.fromkeys(frame[series])), list(dict.fromkeys(frame["token"]))
     base = alt.Chart(frame).encode(
         y=alt.Y("token:N", sort=order, title=None),
-        x=alt.X("share:Q", title=x_title, axis=alt.Axis(format=".0%")),
+        x=alt.X("share:Q", title=x_title, axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False)),
         color=alt.Color(f"{series}:N", sort=names, scale=alt.Scale(domain=names, range=SERIES_COLOURS[: len(names)])),
         shape=alt.Shape(f"{series}:N", sort=names, scale=alt.Scale(domain=names)),
         tooltip=["token", series, alt.Tooltip("share:Q", format=".1%")],

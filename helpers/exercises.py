@@ -321,6 +321,8 @@ def check_rank(function: Callable[[Any, Any], Any]) -> Feedback:
         return _hint("The result has to be one number.")
     if abs(value - 1 / 3) < 1e-6:
         return _right("The first relevant document stands third: 1/3.")
+    if abs(value - 2) < 1e-6:
+        return _hint("That is the place in the order, counted from 0. Ranks begin with 1, and their reciprocal is asked for.")
     if abs(value - 3) < 1e-6:
         return _hint("That is the rank. Its reciprocal is asked for: 1 divided by it.")
     if abs(value - 1 / 2) < 1e-6:

@@ -232,3 +232,68 @@ def test_sense_mistakes(answer, words):
 def test_senses_right():
     assert ex.check_senses(np.array(TRUTH), TRUTH, COMPANY).correct
     assert repr(ex.check_senses(TRUTH, TRUTH)).startswith("✓ Correct.")
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda s, r: 3, "That is the rank"),
+        (lambda s, r: 2, "counted from 0. Ranks"),
+        (lambda s, r: 1 / 2, "counted from 1"),
+        (lambda s, r: 1 / 4, "last relevant"),
+        (lambda s, r: 1.0, "sort upwards"),
+        (lambda s, r: [1, 2], "one number"),
+        (lambda s, r: 0.9, "Sort the places"),
+    ],
+)
+def test_rank_mistakes(function, words):
+    feedback = ex.check_rank(function)
+    assert not feedback.correct and words in feedback.message
+
+
+def test_rank_right():
+    assert ex.check_rank(lambda s, r: 1 / next(k for k, i in enumerate(np.argsort(-s), 1) if i in r)).correct
+
+
+class _Context:
+    def __init__(self, n):
+        self.ids = range(n)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (..., "replace it"),
+        (np.zeros((50, 3)), "context itself"),
+        (_Context(600), "All documents"),
+        (_Context(1), "One document only"),
+        (_Context(40), "40 documents"),
+    ],
+)
+def test_context_mistakes(answer, words):
+    feedback = ex.check_context(answer, corpus_size=600, wanted=50)
+    assert not feedback.correct and words in feedback.message
+
+
+def test_context_right():
+    assert ex.check_context(_Context(50), corpus_size=600, wanted=50).correct
+
+
+@pytest.mark.parametrize(
+    ("answer", "low", "high", "words"),
+    [
+        (..., 0.1, 0.2, "replace it"),
+        ("yes", 0.1, 0.2, "Answer"),
+        ("better", -0.1, 0.2, "holds 0"),
+        ("cannot tell", 0.1, 0.2, "Does the interval hold 0"),
+        ("worse", 0.1, 0.2, "first minus second"),
+    ],
+)
+def test_verdict_mistakes(answer, low, high, words):
+    feedback = ex.check_verdict(answer, low, high)
+    assert not feedback.correct and words in feedback.message
+
+
+@pytest.mark.parametrize(("answer", "low", "high"), [("better", 0.1, 0.2), ("worse", -0.2, -0.1), ("Cannot tell", -0.1, 0.2)])
+def test_verdict_right(answer, low, high):
+    assert ex.check_verdict(answer, low, high).correct

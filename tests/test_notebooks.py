@@ -28,7 +28,7 @@ def text_of(notebook):
 
 
 def test_the_series_is_complete():
-    assert [path.stem[:2] for path in PATHS] == ["01", "02", "03"]
+    assert [path.stem[:2] for path in PATHS] == ["01", "02", "03", "04"]
 
 
 def test_outputs_come_from_one_run_from_the_top(notebook):

@@ -7,6 +7,7 @@ corpus resemble it. It is inverse document frequency without counting words, lea
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from .native import CheckpointError, masked_mean
 
 DIRECTORY = PROJECT_ROOT / "models" / "mini-cde"
 WIDTH = 384
+KEPT_BYTES = 256_000_000  # token vectors kept for another context: some 160,000 tokens
 FIELDS = {"backbone": str, "transductive_corpus_size": int, "max_seq_length": int, "rank": int}
 
 
@@ -56,6 +58,10 @@ class SoftIDFPooling(nn.Module):
         self.left = nn.Parameter(torch.zeros(width, rank))
         self.right = nn.Parameter(torch.randn(rank, width) * width**-0.5)
 
+    def extra_repr(self) -> str:
+        width, rank = self.left.shape
+        return f"width={width}, rank={rank}, {sum(p.numel() for p in self.parameters()):,} parameters, gamma={self.gamma.item():.2f}, tau={self.log_tau.exp().item():.1f}"
+
     def keys(self, context: Tensor) -> Tensor:
         """tau * M^T c for every context vector (..., k, d): all that stage 2 needs of a corpus, computed once."""
         return self.log_tau.exp() * (context * self.diagonal + context @ self.right.T @ self.left.T)
@@ -79,9 +85,18 @@ class MiniSecondStage(nn.Module):
         super().__init__()
         self.backbone, self.pooling = backbone, pooling
 
+        self.kept: OrderedDict[tuple, Tensor] = OrderedDict()
+
     def states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Token vectors (n, t, 384); they do not depend on the corpus."""
-        return self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        """Token vectors (n, t, 384). They do not depend on the corpus, so the last ones are kept: another context costs the pooling only."""
+        key = (tuple(input_ids.shape), input_ids.cpu().numpy().tobytes(), attention_mask.cpu().numpy().tobytes())
+        states = self.kept.pop(key, None)
+        if states is None:
+            states = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        self.kept[key] = states
+        while sum(kept.nbytes for kept in self.kept.values()) > KEPT_BYTES and len(self.kept) > 1:
+            self.kept.popitem(last=False)
+        return states
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, dataset_embeddings: Tensor | None = None, *, keys: Tensor | None = None
