@@ -218,13 +218,30 @@ def test_the_small_models_context_is_computed_once_and_reused_exactly(monkeypatc
     assert np.abs(anew.cpu().numpy() - reused).max() < 1e-5
 
 
+def test_token_vectors_are_computed_once_for_all_contexts_and_do_not_grow_without_bound(monkeypatch):
+    import helpers.cde.mini as mini
+
+    model = load_mini_cde()
+    tokens = model.second_stage_model.tokens
+    model.encode_documents(TEXTS)
+    calls = []
+    tokens.backbone.register_forward_hook(lambda *_: calls.append(1))
+    context = model.embed_context(TEXTS[::-1], batch_size=2)
+    model.encode_documents(TEXTS[2:], context, batch_size=3)
+    assert not calls, "every text was seen before, in other batches"
+    monkeypatch.setattr(mini, "KEPT_BYTES", 50_000)
+    many = model.encode_documents([f"text number {i}" for i in range(40)])
+    assert tokens.bytes == sum(kept.nbytes for kept in tokens.kept.values()) <= 50_000
+    assert np.abs(many - model.encode_documents([f"text number {i}" for i in range(40)])).max() < 1e-5
+
+
 def test_token_shares_sum_to_one_and_rebuild_the_vector():
     model = load_mini_cde()
     context = model.embed_context(TEXTS)
     ((tokens, shares),) = model.token_weights(TEXTS[:1], context)
     assert tokens[0] == "[CLS]" and shares.sum() == pytest.approx(1, abs=1e-5)
     with torch.inference_mode():
-        states = model.second_stage_model.states(**model._tokens(TEXTS[:1]))[0].cpu()
+        states = model.second_stage_model.tokens(**model._tokens(TEXTS[:1]))[0].cpu()
     rebuilt = torch.nn.functional.normalize((shares[:, None] * states).sum(0), dim=0)
     assert rebuilt.numpy() == pytest.approx(np.asarray(model.encode_documents(TEXTS[:1], context)[0]), abs=1e-5)
 

@@ -152,7 +152,9 @@ class ContextualEncoder(torch.nn.Module):
             raise ValueError(f"{len(texts)} texts but {len(names)} ids")
         if not texts:
             raise ValueError("A context needs at least one document. Without any, pass context=None.")
-        size = size or self.config.transductive_corpus_size
+        size = self.config.transductive_corpus_size if size is None else size
+        if size < 1:
+            raise ValueError(f"size must be at least 1, got {size}")
         chosen = list(range(len(texts)))
         if len(texts) > size:
             chosen = np.random.default_rng(seed).choice(len(texts), size, replace=False).tolist()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,20 +24,48 @@ from .native import CheckpointError, masked_mean
 
 DIRECTORY = PROJECT_ROOT / "models" / "mini-cde"
 WIDTH = 384
-KEPT_BYTES = 256_000_000  # token vectors kept for another context: some 160,000 tokens
+KEPT_BYTES = 200_000_000  # token vectors kept for another context: some 130,000 tokens
 FIELDS = {"backbone": str, "transductive_corpus_size": int, "max_seq_length": int, "rank": int}
+
+
+class TokenStates(nn.Module):
+    """The frozen backbone. A text's token vectors do not depend on its corpus, so they are kept: another context costs the pooling only."""
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+        self.kept: OrderedDict[bytes, Tensor] = OrderedDict()
+        self.bytes = 0
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(n, t) ids, padded at the end -> token vectors (n, t, 384), zero where padded."""
+        lengths = attention_mask.sum(dim=1).tolist()
+        names = [ids[:length].tobytes() for ids, length in zip(input_ids.cpu().numpy(), lengths, strict=True)]
+        missing = [row for row, name in enumerate(names) if name not in self.kept]
+        if missing:
+            made = self.backbone(input_ids=input_ids[missing], attention_mask=attention_mask[missing]).last_hidden_state
+            for row, states in zip(missing, made, strict=True):
+                self._keep(names[row], states[: lengths[row]].clone())
+        rows = [self.kept[name] for name in names]
+        while self.bytes > KEPT_BYTES and len(self.kept) > 1:
+            self.bytes -= self.kept.popitem(last=False)[1].nbytes
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+    def _keep(self, name: bytes, states: Tensor) -> None:
+        if name not in self.kept:
+            self.kept[name] = states
+            self.bytes += states.nbytes
 
 
 class MiniFirstStage(nn.Module):
     """A document becomes its ordinary MiniLM vector: (n, t) ids -> (n, 384), of length 1."""
 
-    def __init__(self, backbone: nn.Module):
+    def __init__(self, tokens: TokenStates):
         super().__init__()
-        self.backbone = backbone
+        self.tokens = tokens
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        states = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return normalize(masked_mean(states, attention_mask), dim=1)
+        return normalize(masked_mean(self.tokens(input_ids, attention_mask), attention_mask), dim=1)
 
 
 class SoftIDFPooling(nn.Module):
@@ -81,29 +110,16 @@ class SoftIDFPooling(nn.Module):
 class MiniSecondStage(nn.Module):
     """A text in the light of its corpus: (n, t) ids and (k, 384) context -> (n, 384), of length 1."""
 
-    def __init__(self, backbone: nn.Module, pooling: SoftIDFPooling):
+    def __init__(self, tokens: TokenStates, pooling: SoftIDFPooling):
         super().__init__()
-        self.backbone, self.pooling = backbone, pooling
-
-        self.kept: OrderedDict[tuple, Tensor] = OrderedDict()
-
-    def states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Token vectors (n, t, 384). They do not depend on the corpus, so the last ones are kept: another context costs the pooling only."""
-        key = (tuple(input_ids.shape), input_ids.cpu().numpy().tobytes(), attention_mask.cpu().numpy().tobytes())
-        states = self.kept.pop(key, None)
-        if states is None:
-            states = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        self.kept[key] = states
-        while sum(kept.nbytes for kept in self.kept.values()) > KEPT_BYTES and len(self.kept) > 1:
-            self.kept.popitem(last=False)
-        return states
+        self.tokens, self.pooling = tokens, pooling
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, dataset_embeddings: Tensor | None = None, *, keys: Tensor | None = None
     ) -> Tensor:
         if keys is None and dataset_embeddings is not None:
             keys = self.pooling.keys(torch.as_tensor(dataset_embeddings).to(self.pooling.score))
-        return self.pooling(self.states(input_ids, attention_mask), attention_mask, keys)
+        return self.pooling(self.tokens(input_ids, attention_mask), attention_mask, keys)
 
 
 class MiniCDE(ContextualEncoder):
@@ -116,9 +132,9 @@ class MiniCDE(ContextualEncoder):
         super().__init__()
         self.config, self.tokenizer, self.name = config, encoder.tokenizer, name
         self.max_length = config.max_seq_length
-        backbone = encoder.transformers_model.requires_grad_(False)
-        self.first_stage_model = MiniFirstStage(backbone)
-        self.second_stage_model = MiniSecondStage(backbone, SoftIDFPooling(WIDTH, config.rank).to(encoder.device))
+        tokens = TokenStates(encoder.transformers_model.requires_grad_(False))
+        self.first_stage_model = MiniFirstStage(tokens)
+        self.second_stage_model = MiniSecondStage(tokens, SoftIDFPooling(WIDTH, config.rank).to(encoder.device))
 
     @property
     def pooling(self) -> SoftIDFPooling:
@@ -170,7 +186,7 @@ class MiniCDE(ContextualEncoder):
         with torch.inference_mode():
             for text in _texts(texts):
                 batch = self._tokens([text])
-                states = self.second_stage_model.states(**batch)
+                states = self.second_stage_model.tokens(**batch)
                 shares = self.pooling.weights(states, batch["attention_mask"], self._prepare(context))[0].cpu()
                 found.append((self.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist()), shares))
         return found
@@ -192,6 +208,7 @@ class MiniCDE(ContextualEncoder):
         return self.second_stage_model(**batch, keys=prepared)
 
 
+@cache
 def load_mini_cde() -> MiniCDE:
-    """The model that ships with the project, `models/mini-cde`."""
+    """The model that ships with the project, `models/mini-cde`; one copy per kernel."""
     return MiniCDE.load()
