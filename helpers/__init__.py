@@ -3,7 +3,7 @@
 Floors, imports run upward only:
 
 1. `device`, `console`, `artifacts`: where to compute, how to speak, what may be loaded.
-2. `tokens`, `similarity`, `projection`: text and numbers in, numbers out.
+2. `tokens`, `similarity`, `projection`, `retrieval`, `cde`: text and numbers in, numbers out.
 3. `charts`, `tables`, `openai_api`, `exercises`: what a reader sees and talks to.
 4. `session`, `doctor`, `execute`: the start of a notebook, a report, a headless run.
 """

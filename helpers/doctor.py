@@ -59,6 +59,19 @@ def _map() -> str:
     return "intact" if points is not None else "PROBLEM: damaged. Restore it: git checkout -- data"
 
 
+def _small_model() -> str:
+    from .cde import load_mini_cde
+
+    return f"intact, {sum(p.numel() for p in load_mini_cde().pooling.parameters()):,} numbers"
+
+
+def _collections() -> str:
+    from .retrieval import load_beir
+
+    sizes = {name: load_beir(PROJECT_ROOT / "data" / name) for name in ("money", "country")}
+    return ", ".join(f"{name}: {len(corpus)} passages, {len(queries)} questions" for name, (corpus, queries, _) in sizes.items())
+
+
 def _key() -> str:
     openai_api.load_env()
     url = os.environ.get("OPENAI_BASE_URL")
@@ -95,6 +108,8 @@ def report() -> Iterator[tuple[str, str]]:
     yield "device", _guard(_device)
     yield "encoder", _guard(_encoder_files)
     yield "token map", _guard(_map)
+    yield "mini CDE", _guard(_small_model)
+    yield "collections", _guard(_collections)
     yield "OpenAI", _guard(_key)
     yield "network", _guard(_network)
     yield "charts", _guard(_renderer)

@@ -159,3 +159,29 @@ def test_the_test_command_notices(fault, tmp_path):
     command = [sys.executable, "-m", "pytest", *options, str(tmp_path / "small.ipynb")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=execute.PROJECT_ROOT)
     assert done.returncode == (1 if fault else 0), done.stdout
+
+
+class ShorterEncoder:
+    """The real model, cut to 200 dimensions: stands for a provider whose vectors have another size."""
+
+    def __init__(self, encoder):
+        self.encoder, self.tokenizer, self.max_seq_length = encoder, encoder.tokenizer, encoder.max_seq_length
+
+    def get_embedding_dimension(self):
+        return 200
+
+    def encode(self, texts, **options):
+        return self.encoder.encode(texts, **options)[:, :200]
+
+
+def test_notebook_1_runs_with_a_key_on_a_provider_of_another_size_and_never_shows_the_key(encoder, monkeypatch):
+    from helpers.openai_api import LocalServer
+
+    with LocalServer(ShorterEncoder(encoder)) as provider:
+        monkeypatch.setenv("OPENAI_API_KEY", provider.api_key)
+        monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
+        monkeypatch.setenv("OPENAI_EMBEDDING_MODEL", "all-MiniLM-L6-v2")
+        outputs = run_notebook(PATHS[0], cwd=PATHS[0].parent)
+        printed = json.dumps(outputs)
+    assert "Your key is used" in printed and "(200,)" in printed
+    assert provider.api_key not in printed

@@ -125,7 +125,7 @@ def test_the_doctor_finds_no_problem_here_and_never_shows_a_key(monkeypatch, cap
     monkeypatch.setenv("OPENAI_API_KEY", "planted-secret")
     assert doctor.main() == 0
     report = capsys.readouterr().out
-    for line in ("torch", "memory", "disk", "encoder", "token map", "key found", "charts"):
+    for line in ("torch", "memory", "disk", "encoder", "token map", "mini CDE", "collections", "key found", "charts"):
         assert line in report
     assert "planted" not in report and str(PROJECT_ROOT) not in report
 
