@@ -189,6 +189,15 @@ def hub_directory(artifact: Artifact) -> Path:
     return directory
 
 
+def locate(artifact: Artifact) -> Path:
+    """Folder of the artifact's verified files, from the chosen source.
+
+    Raises:
+        ArtifactError: the files are missing, altered or out of reach.
+    """
+    return {"bundled": bundled_directory, "hub": hub_directory}[source()](artifact)
+
+
 @cache
 def load_encoder() -> SentenceTransformer:
     """`all-MiniLM-L6-v2` on the chosen device, from the chosen source; one copy per kernel.
@@ -201,7 +210,7 @@ def load_encoder() -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
-    directory = {"bundled": bundled_directory, "hub": hub_directory}[source()](MINILM)
+    directory = locate(MINILM)
     logging.disable_progress_bar()  # its bar would be stored in the notebook
     encoder = SentenceTransformer(str(directory), device=str(pick_device()), local_files_only=True)
     return encoder.eval()

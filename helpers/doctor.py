@@ -46,7 +46,7 @@ def _device() -> str:
 
 
 def _encoder_files() -> str:
-    directory = {"bundled": artifacts.bundled_directory, "hub": artifacts.hub_directory}[artifacts.source()](artifacts.MINILM)
+    directory = artifacts.locate(artifacts.MINILM)
     size = sum((directory / name).stat().st_size for name in artifacts.MINILM.files)
     return f"{artifacts.MINILM.name}: {len(artifacts.MINILM.files)} files, {size / 1e6:.1f} MB, SHA-256 as published"
 

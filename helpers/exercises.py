@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .openai_api import cost_in_dollars
+
 
 @dataclass(frozen=True)
 class Feedback:
@@ -124,7 +126,7 @@ def check_cost(answer: Any, *, texts: int, tokens_per_text: int, per_million: fl
     value = _number(answer)
     if value is None:
         return _hint("Give one number, in dollars.")
-    right = texts * tokens_per_text * per_million / 1e6
+    right = cost_in_dollars(texts * tokens_per_text, per_million)
 
     def near(number: float) -> bool:
         return abs(value - number) <= 0.02 * abs(number)

@@ -182,12 +182,12 @@ class MiniCDE(ContextualEncoder):
 
     def token_weights(self, texts: Sequence[str], context: Context | None = None) -> list[tuple[list[str], torch.Tensor]]:
         """For each text its tokens and their shares in the vector, which sum to 1: what the context turned up and down."""
-        found = []
+        found, keys = [], self._prepare(context)
         with torch.inference_mode():
             for text in _texts(texts):
                 batch = self._tokens([text])
                 states = self.second_stage_model.tokens(**batch)
-                shares = self.pooling.weights(states, batch["attention_mask"], self._prepare(context))[0].cpu()
+                shares = self.pooling.weights(states, batch["attention_mask"], keys)[0].cpu()
                 found.append((self.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist()), shares))
         return found
 

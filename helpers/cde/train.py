@@ -26,7 +26,6 @@ from torch.nn.functional import cross_entropy, normalize
 from ..artifacts import load_encoder
 from .mini import MiniCDE
 
-
 SAVE_EVERY = 100  # steps between checkpoints
 
 
