@@ -2,12 +2,14 @@
 
     python run.py lab [arguments of jupyter lab]     open the notebooks
     python run.py tests [arguments of pytest]        run every test, the notebooks included
+    python run.py benchmarks [part ...]              measure the series against what one would run without it
     python run.py execute [--store] [notebook ...]   run notebooks headlessly, HTML pages in output/
     python run.py doctor                             a report for a bug report
     python run.py repair                             install everything anew, from scratch
 
 The environment is `.venv` beside this file; nothing else on the machine is changed. It is installed when
 it is missing or when requirements.txt or pyproject.toml changed; after that no network is needed.
+Tests and benchmarks need a little more, tests/requirements.txt, which they install the first time.
 """
 
 import hashlib
@@ -21,16 +23,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-STAMP = VENV / "installed.sha256"
 OLDEST, NEWEST = (3, 11), (3, 14)
 
 COMMANDS = {
     "lab": ["-m", "jupyterlab", "--notebook-dir", str(ROOT)],
     "tests": ["-m", "pytest"],
+    "benchmarks": ["-m", "benchmarks"],
     "execute": ["-m", "helpers.execute"],
     "doctor": ["-m", "helpers.doctor"],
     "repair": [],
 }
+NEEDS = {"tests": "tests/requirements.txt", "benchmarks": "tests/requirements.txt"}  # the others: requirements.txt
 
 
 def fail(what):
@@ -38,10 +41,10 @@ def fail(what):
     sys.exit(2)
 
 
-def fingerprint():
+def fingerprint(requirements):
     """Changes when the environment has to be installed again."""
     digest = hashlib.sha256(sys.version.encode())
-    for name in ("requirements.txt", "pyproject.toml"):
+    for name in sorted({"requirements.txt", "pyproject.toml", requirements}):
         digest.update((ROOT / name).read_bytes())
     digest.update(str(ROOT).encode())  # a moved folder leaves an environment that points to the old place
     return digest.hexdigest()
@@ -62,19 +65,24 @@ def quiet_lab():
     (folder / "overrides.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
 
 
-def install():
+def stamp(requirements):
+    return VENV / f"installed-{requirements.replace('/', '-')}.sha256"
+
+
+def install(requirements):
     """Make `.venv` and install the pinned versions into it."""
-    say = "first time: several minutes and some GB" if not VENV.exists() else "requirements changed"
+    say = "first time: several minutes and some GB" if not PYTHON.exists() else f"{requirements} is new or changed"
     print(f"run.py: installing into .venv ({say}) ...", flush=True)
-    if not PYTHON.exists() or call([PYTHON, "-c", "import sys; sys.exit(sys.version_info[:2] != %r)" % (sys.version_info[:2],)]):
+    if not PYTHON.exists() or call([PYTHON, "-c", f"import sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]!r})"]):
         if VENV.exists():
             shutil.rmtree(VENV)
         if call([sys.executable, "-m", "venv", VENV]):
             fail("the environment could not be made. On Debian and Ubuntu: sudo apt install python3-venv")
-    if call([PYTHON, "-m", "pip", "install", "--quiet", "--requirement", "requirements.txt"]):
+    if call([PYTHON, "-m", "pip", "install", "--quiet", "--requirement", requirements]):
         fail("the installation failed; the lines above say why. With a network, run the same command again.")
     quiet_lab()
-    STAMP.write_text(fingerprint(), encoding="utf-8")
+    for name in {"requirements.txt", requirements}:  # the larger list includes the smaller
+        stamp(name).write_text(fingerprint(name), encoding="utf-8")
     print("run.py: installed. From now on it starts without a network.", flush=True)
 
 
@@ -89,8 +97,9 @@ def main():
     if command == "repair" and VENV.exists():
         print("run.py: removing .venv", flush=True)
         shutil.rmtree(VENV)
-    if not STAMP.is_file() or STAMP.read_text(encoding="utf-8") != fingerprint():
-        install()
+    requirements = NEEDS.get(command, "requirements.txt")
+    if not stamp(requirements).is_file() or stamp(requirements).read_text(encoding="utf-8") != fingerprint(requirements):
+        install(requirements)
     if command == "repair":
         sys.exit(call([PYTHON, "-m", "helpers.doctor"]))
     if command == "lab":

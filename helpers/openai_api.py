@@ -111,9 +111,7 @@ def _texts(value: Any, tokenizer: Any, limit: int) -> tuple[list[list[int]], int
     ids = tokenizer([text.encode("utf-8", "replace").decode() for text in value], verbose=False)["input_ids"]
     longest = max(map(len, ids))
     if longest > limit:
-        raise ApiError(
-            400, f"This model's maximum context length is {limit} tokens, however you requested {longest} tokens.", "input"
-        )
+        raise ApiError(400, f"This model's maximum context length is {limit} tokens, however you requested {longest} tokens.", "input")
     if sum(map(len, ids)) > MAX_REQUEST_TOKENS:
         raise ApiError(400, f"at most {MAX_REQUEST_TOKENS:,} tokens fit into one request.", "input")
     return value, sum(map(len, ids))

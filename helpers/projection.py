@@ -97,9 +97,7 @@ def save_points(path: Path, points: np.ndarray) -> None:
     os.replace(file.name, path)
 
 
-def tsne_2d(
-    vectors: ArrayLike, *, perplexity: float = 30, seed: int = 42, cache: bool = True, progress: bool = True
-) -> np.ndarray:
+def tsne_2d(vectors: ArrayLike, *, perplexity: float = 30, seed: int = 42, cache: bool = True, progress: bool = True) -> np.ndarray:
     """t-SNE of the rows of `vectors` under cosine distance (van der Maaten and Hinton 2008), shape (n, 2), float32.
 
     Coordinates have no unit and differ between machines; neighbourhoods are what repeats.
@@ -155,9 +153,7 @@ def _optimise(affinities, start: np.ndarray, seed: int, progress: bool, tsne) ->
         def tick(*_):
             bar.update(every)
 
-        model = tsne(
-            **STEPS, n_jobs=-1, random_state=seed, negative_gradient_method="fft", callbacks=tick, callbacks_every_iters=every
-        )
+        model = tsne(**STEPS, n_jobs=-1, random_state=seed, negative_gradient_method="fft", callbacks=tick, callbacks_every_iters=every)
         return np.asarray(model.fit(affinities=affinities, initialization=start), dtype=np.float32)
 
 

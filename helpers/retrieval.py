@@ -112,7 +112,12 @@ def _hub_table(directory: Path, name: str) -> Dataset:
     """`corpus` or `queries` of a Hub data set, whether it is stored as Parquet or as JSON lines."""
     from datasets import Dataset, load_dataset
 
-    for pattern, kind in ((f"{name}/*.parquet", "parquet"), (f"{name}*.parquet", "parquet"), (f"{name}*.jsonl*", "json"), (f"{name}/*.jsonl*", "json")):
+    for pattern, kind in (
+        (f"{name}/*.parquet", "parquet"),
+        (f"{name}*.parquet", "parquet"),
+        (f"{name}*.jsonl*", "json"),
+        (f"{name}/*.jsonl*", "json"),
+    ):
         files = sorted(str(path) for path in directory.glob(pattern))
         if files:
             rows = load_dataset(kind, data_files=files, split="train")

@@ -21,9 +21,7 @@ def _cell(value: Any, decimals: int) -> Text:
     return Text(str(value))
 
 
-def from_frame(
-    frame: pd.DataFrame, *, title: str, focus: int | None = None, decimals: int = 4, caption: str | None = None
-) -> Table:
+def from_frame(frame: pd.DataFrame, *, title: str, focus: int | None = None, decimals: int = 4, caption: str | None = None) -> Table:
     """A data frame as a rich table: numbers to the right, text as it is.
 
     Args:

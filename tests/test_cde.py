@@ -65,7 +65,7 @@ def test_the_traps_are_not_what_we_compute(reference):
 
 
 def test_the_two_variants_differ(reference):
-    directory, io = reference
+    _, io = reference
     assert (io["out.hub.doc"] - io["out.card.doc"]).abs().max() > 0.1
 
 
@@ -186,7 +186,9 @@ def test_both_models_work_without_a_context(model):
     assert np.abs(model.encode_queries(TEXTS[:2]) - model.encode_queries(TEXTS[:2], model.embed_context(TEXTS))).max() > 1e-3
 
 
-@pytest.mark.parametrize(("texts", "message"), [("one text", "list of texts"), (["a", None], "text 1 is a NoneType"), ([3], "text 0 is a int")])
+@pytest.mark.parametrize(
+    ("texts", "message"), [("one text", "list of texts"), (["a", None], "text 1 is a NoneType"), ([3], "text 0 is a int")]
+)
 def test_what_is_no_list_of_texts_is_refused(model, texts, message):
     with pytest.raises(TypeError, match=message):
         model.encode_documents(texts)
@@ -262,7 +264,9 @@ def shelves():
 @pytest.mark.parametrize(("word", "heavier"), [("interest", "country"), ("savings", "country"), ("gardener", "money"), ("spade", "money")])
 def test_a_word_weighs_less_on_the_shelf_that_is_full_of_its_kind(shelves, word, heavier):
     model, contexts = shelves
-    passage = "The bank pays interest on the money in your savings account, and takes a fee when a gardener leaves his spade at the counter."
+    passage = (
+        "The bank pays interest on the money in your savings account, and takes a fee when a gardener leaves his spade at the counter."
+    )
     share = {}
     for name, context in contexts.items():
         ((tokens, shares),) = model.token_weights([passage], context)
@@ -288,7 +292,14 @@ def test_on_money_the_right_context_costs_nothing_against_minilm(shelves, encode
 
 def test_readme_and_card_show_the_same_numbers():
     readme, card = ((PROJECT_ROOT / path).read_text(encoding="utf-8") for path in ("README.md", "models/mini-cde/README.md"))
-    for gap in ("+1.8 [+0.5, +3.0]", "+1.1 [-0.1, +2.2]", "+1.2 [+0.0, +2.4]", "+0.6 [-0.6, +1.7]", "+0.3 [-0.6, +1.3]", "-0.2 [-1.3, +0.8]"):
+    for gap in (
+        "+1.8 [+0.5, +3.0]",
+        "+1.1 [-0.1, +2.2]",
+        "+1.2 [+0.0, +2.4]",
+        "+0.6 [-0.6, +1.7]",
+        "+0.3 [-0.6, +1.3]",
+        "-0.2 [-1.3, +0.8]",
+    ):
         assert gap in readme and card.count(gap) >= 2, gap
 
 
@@ -368,7 +379,9 @@ def hub_cache(tmp_path_factory):
     data = snapshot("datasets", retrieval.FIQA, "1" * 40)
     for name, rows in (("corpus", corpus), ("queries", queries)):
         (data / name).mkdir()
-        pd.DataFrame({"_id": rows["_id"], "title": rows["title"], "text": rows["text"]}).to_parquet(data / name / f"{name}-00000-of-00001.parquet")
+        pd.DataFrame({"_id": rows["_id"], "title": rows["title"], "text": rows["text"]}).to_parquet(
+            data / name / f"{name}-00000-of-00001.parquet"
+        )
     judged = snapshot("datasets", retrieval.FIQA_QRELS, "2" * 40)
     lines = [f"{q}\t{d}\t{s}" for q, found in qrels.items() for d, s in found.items()]
     (judged / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(lines) + "\n", encoding="utf-8")
@@ -388,7 +401,9 @@ def hub_python(code, cache, tmp_path, **settings):
     environment = {
         **os.environ, **CLEAN_ENVIRONMENT, "EMBEDDINGS_SOURCE": "hub", "HF_HUB_CACHE": str(cache), "HF_DATASETS_CACHE": str(tmp_path / "datasets"), **settings,
     }  # fmt: skip
-    return subprocess.run([sys.executable, "-c", prepared + textwrap.dedent(code)], capture_output=True, text=True, env=environment, cwd=PROJECT_ROOT)
+    return subprocess.run(
+        [sys.executable, "-c", prepared + textwrap.dedent(code)], capture_output=True, text=True, env=environment, cwd=PROJECT_ROOT
+    )
 
 
 def test_the_hub_path_loads_model_and_data_in_the_hubs_layout_with_tiny_weights(hub_cache, tmp_path):

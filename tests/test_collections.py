@@ -54,7 +54,22 @@ def test_some_forty_questions_are_asked_word_for_word_in_both():
 def test_the_collections_share_words_and_no_passage():
     corpora = [retrieval.load_beir(PROJECT_ROOT / "data" / name)[0]["text"] for name in LEAST]
     assert not set(corpora[0]) & set(corpora[1])
-    for word in ("bank", "interest", "stock", "bond", "yield", "share", "branch", "hedge", "seed", "bull", "note", "bill", "pool", "margin"):
+    for word in (
+        "bank",
+        "interest",
+        "stock",
+        "bond",
+        "yield",
+        "share",
+        "branch",
+        "hedge",
+        "seed",
+        "bull",
+        "note",
+        "bill",
+        "pool",
+        "margin",
+    ):
         assert all(any(word in text.lower() for text in corpus) for corpus in corpora), word
 
 

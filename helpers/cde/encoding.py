@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ class ContextualEncoder(torch.nn.Module):
     """Base of both models. A subclass sets `name`, `prompts`, `max_length`, and gives `_stage_1` and `_stage_2`."""
 
     name: str
-    prompts: dict[str, str]
+    prompts: ClassVar[dict[str, str]]
     max_length: int
 
     def seconds_per_text(self) -> float:
@@ -108,7 +109,9 @@ class ContextualEncoder(torch.nn.Module):
     def how_long(self, texts: int) -> str:
         """In words, about how long `texts` passages take."""
         seconds = texts * self.seconds_per_text()
-        return f"{seconds / 3600:.0f} hours" if seconds > 5400 else f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
+        return (
+            f"{seconds / 3600:.0f} hours" if seconds > 5400 else f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
+        )
 
     @property
     def device(self) -> torch.device:
@@ -162,11 +165,15 @@ class ContextualEncoder(torch.nn.Module):
         vectors = self._batched(prompted, self._stage_1, batch_size, "stage 1", progress)
         return Context(vectors, tuple(names[i] for i in chosen), self.name)
 
-    def encode_queries(self, texts: Sequence[str], context: Context | None = None, *, batch_size: int = 32, progress: bool = False) -> Vectors:
+    def encode_queries(
+        self, texts: Sequence[str], context: Context | None = None, *, batch_size: int = 32, progress: bool = False
+    ) -> Vectors:
         """Stage 2 for questions: unit vectors (n, d)."""
         return self._encode("query", texts, context, batch_size, progress)
 
-    def encode_documents(self, texts: Sequence[str], context: Context | None = None, *, batch_size: int = 32, progress: bool = False) -> Vectors:
+    def encode_documents(
+        self, texts: Sequence[str], context: Context | None = None, *, batch_size: int = 32, progress: bool = False
+    ) -> Vectors:
         """Stage 2 for documents: unit vectors (n, d)."""
         return self._encode("document", texts, context, batch_size, progress)
 

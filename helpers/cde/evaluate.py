@@ -21,9 +21,7 @@ from .mini import MiniCDE
 CONDITIONS = ("right context", "wrong context", "no context")
 
 
-def measure_models(
-    directories: list[Path], collection: Path, wrong: Path, *, half: str = "all", seed: int = 0
-) -> dict[str, pd.DataFrame]:
+def measure_models(directories: list[Path], collection: Path, wrong: Path, *, half: str = "all", seed: int = 0) -> dict[str, pd.DataFrame]:
     """Per-question measures of MiniLM, BM25 and of the models without, in a wrong and in the right context.
 
     Args:
@@ -47,7 +45,11 @@ def measure_models(
     runs: dict[str, list[pd.DataFrame]] = {name: [] for name in CONDITIONS}
     for directory in directories:
         model = MiniCDE.load(directory)
-        contexts = {"right context": model.embed_context(documents, seed=seed), "wrong context": model.embed_context(others, seed=seed), "no context": None}
+        contexts = {
+            "right context": model.embed_context(documents, seed=seed),
+            "wrong context": model.embed_context(others, seed=seed),
+            "no context": None,
+        }
         for name, context in contexts.items():
             scores = similarity(model.encode_queries(questions, context), model.encode_documents(documents, context))
             runs[name].append(measured(scores))
@@ -57,7 +59,9 @@ def measure_models(
 def as_markdown(found: dict[str, pd.DataFrame]) -> str:
     """Two tables: every system, and the right context minus each of the others, in points of nDCG@10."""
     lines = ["| system | " + " | ".join(retrieval.MEASURES) + " |", "|---" * (len(retrieval.MEASURES) + 1) + "|"]
-    lines += [f"| {name} | " + " | ".join(row) + " |" for name, row in zip(found, retrieval.compare(found).to_numpy().tolist(), strict=True)]
+    lines += [
+        f"| {name} | " + " | ".join(row) + " |" for name, row in zip(found, retrieval.compare(found).to_numpy().tolist(), strict=True)
+    ]
     lines += ["", "| right context minus | points of nDCG@10 |", "|---|---|"]
     for name in ("MiniLM", "no context", "wrong context", "BM25"):
         gap = retrieval.bootstrap(found["right context"]["nDCG@10"] - found[name]["nDCG@10"])
@@ -73,7 +77,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--half", choices=("all", "even", "odd"), default="all")
     options = parser.parse_args(arguments)
     found = measure_models(options.models, options.collection, options.wrong, half=options.half)
-    print(f"{options.collection.name}, {len(found['MiniLM'])} questions, mean of {len(options.models)} model(s), 95 % bootstrap intervals\n")
+    print(
+        f"{options.collection.name}, {len(found['MiniLM'])} questions, mean of {len(options.models)} model(s), 95 % bootstrap intervals\n"
+    )
     print(as_markdown(found))
     return 0
 

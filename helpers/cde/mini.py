@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -125,7 +125,7 @@ class MiniSecondStage(nn.Module):
 class MiniCDE(ContextualEncoder):
     """The small contextual model; `load_mini_cde()` gives the trained one."""
 
-    prompts = {"query": "", "document": ""}  # MiniLM was trained without
+    prompts: ClassVar[dict[str, str]] = {"query": "", "document": ""}  # MiniLM was trained without
     dimension = WIDTH
 
     def __init__(self, encoder: Any, config: SimpleNamespace, *, name: str = "mini-cde"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +116,7 @@ def _backbone_config(given: Any, directory: Path, embedder: str) -> Any:
 class CDE(ContextualEncoder):
     """Contextual document embeddings in two stages; see `CDE.load`."""
 
-    prompts = {"query": QUERY, "document": DOCUMENT}
+    prompts: ClassVar[dict[str, str]] = {"query": QUERY, "document": DOCUMENT}
 
     def __init__(self, config: SimpleNamespace, tokenizer: Any, backbone_config: Any, *, variant: str, name: str):
         super().__init__()
@@ -130,14 +130,10 @@ class CDE(ContextualEncoder):
         self.dimension = backbone_config.hidden_size
         colon = tokenizer.convert_tokens_to_ids(":") if tokenizer is not None else None
         self.first_stage_model = FirstStage(backbone())
-        self.second_stage_model = SecondStage(
-            backbone(), context_size=config.transductive_corpus_size, variant=variant, colon_id=colon
-        )
+        self.second_stage_model = SecondStage(backbone(), context_size=config.transductive_corpus_size, variant=variant, colon_id=colon)
 
     @classmethod
-    def load(
-        cls, directory: str | Path, *, variant: str = "hub", backbone_config: Any = None, tokenizer: str | Path | None = None
-    ) -> CDE:
+    def load(cls, directory: str | Path, *, variant: str = "hub", backbone_config: Any = None, tokenizer: str | Path | None = None) -> CDE:
         """The model in a folder of the published layout: `config.json`, `model.safetensors`, tokenizer files.
 
         Args:
@@ -159,7 +155,9 @@ class CDE(ContextualEncoder):
             raise ValueError(f"variant {variant!r} is not known; choose one of {VARIANTS}")
         for name in ("config.json", "model.safetensors"):
             if not (directory / name).is_file():
-                raise CheckpointError(f"{name} is missing from {directory.name}/; a checkpoint has config.json, model.safetensors and tokenizer files")
+                raise CheckpointError(
+                    f"{name} is missing from {directory.name}/; a checkpoint has config.json, model.safetensors and tokenizer files"
+                )
         try:
             config = SimpleNamespace(**json.loads((directory / "config.json").read_text(encoding="utf-8")))
             shape = _backbone_config(backbone_config, directory, config.embedder)
@@ -186,8 +184,14 @@ class CDE(ContextualEncoder):
         expected = {name: tuple(value.shape) for name, value in self.state_dict().items()}
         missing, extra = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
         if missing or extra:
-            raise CheckpointError(f"model.safetensors does not fit config.json: missing {missing[:3]} ({len(missing)}), unknown {extra[:3]} ({len(extra)})")
-        wrong = [f"{name}: {tuple(weights[name].shape)} instead of {shape}" for name, shape in expected.items() if tuple(weights[name].shape) != shape]
+            raise CheckpointError(
+                f"model.safetensors does not fit config.json: missing {missing[:3]} ({len(missing)}), unknown {extra[:3]} ({len(extra)})"
+            )
+        wrong = [
+            f"{name}: {tuple(weights[name].shape)} instead of {shape}"
+            for name, shape in expected.items()
+            if tuple(weights[name].shape) != shape
+        ]
         if wrong:
             raise CheckpointError(f"model.safetensors does not fit config.json: {wrong[0]} ({len(wrong)} tensors)")
 

@@ -210,7 +210,10 @@ def train(paths: list[Path], out: Path, recipe: Recipe, cache: Path | None = Non
             rng.setstate(saved["rng"])
             done = saved["step"]
     start = time.perf_counter()
-    with log.open("a" if done else "w", encoding="utf-8") as lines, tqdm(total=recipe.steps, initial=done, desc="steps", disable=not progress) as bar:
+    with (
+        log.open("a" if done else "w", encoding="utf-8") as lines,
+        tqdm(total=recipe.steps, initial=done, desc="steps", disable=not progress) as bar,
+    ):
         for step in range(done + 1, recipe.steps + 1):
             loss = step_loss(model, states, corpora, rng, recipe)
             optimiser.zero_grad()
@@ -218,7 +221,12 @@ def train(paths: list[Path], out: Path, recipe: Recipe, cache: Path | None = Non
             torch.nn.utils.clip_grad_norm_(pooling.parameters(), 1.0)
             optimiser.step()
             schedule.step()
-            row = {"step": step, "loss": round(loss.item(), 4), "gamma": round(pooling.gamma.item(), 4), "tau": round(pooling.log_tau.exp().item(), 2)}
+            row = {
+                "step": step,
+                "loss": round(loss.item(), 4),
+                "gamma": round(pooling.gamma.item(), 4),
+                "tau": round(pooling.log_tau.exp().item(), 2),
+            }
             lines.write(json.dumps(row) + "\n")
             bar.update()
             bar.set_postfix(loss=row["loss"])
