@@ -1,1 +1,1 @@
-"""The series measured against what a learner would otherwise run. Not part of the tests: `.ci/run` times nothing."""
+"""The series measured against what a learner would otherwise run: `python run.py benchmarks`, or `python -m benchmarks` inside .venv."""

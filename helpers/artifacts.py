@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import PROJECT_ROOT
-from .device import pick_device
+from .device import pick_device, use_threads
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -213,6 +213,7 @@ def load_encoder() -> SentenceTransformer:
     from transformers.utils import logging
 
     directory = locate(MINILM)
+    use_threads()
     logging.disable_progress_bar()  # its bar would be stored in the notebook
     encoder = SentenceTransformer(str(directory), device=str(pick_device()), local_files_only=True)
     return encoder.eval()
@@ -239,6 +240,7 @@ def load_cde(*, variant: str = "hub"):
     record(CDE_REPO, weights)
     record(CDE_TOKENIZER, words)
     check_published(weights / "model.safetensors")
+    use_threads()
     return CDE.load(weights, variant=variant, tokenizer=words).to(pick_device())
 
 

@@ -1,12 +1,52 @@
-"""Where to compute: CUDA, else MPS, else CPU; `EMBEDDINGS_DEVICE` overrides."""
+"""Where to compute, with how many threads, and how much at a time: what depends on the machine stands here alone.
+
+CUDA, else MPS, else CPU; `EMBEDDINGS_DEVICE` overrides.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     import torch
+
+#: Tokens computed at a time, padding included. More than fits the caches makes a CPU slower; fewer leave a GPU idle.
+TOKENS_AT_A_TIME = {"cpu": 4096, "mps": 16_384, "cuda": 65_536}
+
+
+def use_threads() -> int:
+    """Let torch compute with the cores that this process may use, and return how many.
+
+    torch itself counts the cores of the machine, also inside a container that may use two of sixty-four.
+    """
+    import torch
+    from joblib import cpu_count  # knows affinity and container limits
+
+    count = min(torch.get_num_threads(), cpu_count())
+    torch.set_num_threads(count)
+    return count
+
+
+def batches(lengths: Sequence[int], device: torch.device, *, extra: int = 0, most: int | None = None) -> Iterator[np.ndarray]:
+    """Places of texts to compute together, longest first, so that little is padded.
+
+    Args:
+        lengths: tokens of every text.
+        extra: tokens that stand before each text.
+        most: largest number of texts in a batch; as many as suit the device when not given.
+    """
+    lengths = np.asarray(lengths, dtype=int)
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        room = max(1, TOKENS_AT_A_TIME[device.type] // max(1, lengths[order[start]] + extra))
+        taken = order[start : start + min(room, most or room)]
+        yield taken
+        start += len(taken)
 
 
 def pick_device() -> torch.device:

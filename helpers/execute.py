@@ -40,7 +40,7 @@ def clean_environment() -> None:
     os.environ.update(CLEAN_ENVIRONMENT)
 
 
-class _PeakMemory(threading.Thread):
+class PeakMemory(threading.Thread):
     """Largest resident memory of a process and its children, sampled five times a second."""
 
     def __init__(self, pid: int):
@@ -102,7 +102,7 @@ def run(path: Path, *, store: bool) -> tuple[float, float]:
     def watch(**_: Any) -> None:
         nonlocal memory
         pid = getattr(client.km.provisioner, "pid", None)
-        memory = _PeakMemory(pid) if pid else None
+        memory = PeakMemory(pid) if pid else None
         if memory:
             memory.start()
 

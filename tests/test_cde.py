@@ -214,7 +214,7 @@ def test_the_small_models_context_is_computed_once_and_reused_exactly(monkeypatc
     monkeypatch.setattr(model.pooling, "keys", lambda given: calls.append(1) or keys(given))
     reused = model.encode_documents(TEXTS, context, batch_size=1)
     assert len(calls) == 1, "seven batches, one look at the context"
-    batch = model._tokens(TEXTS)
+    batch = model._tokens(model._ids(TEXTS))
     with torch.inference_mode():
         anew = model.second_stage_model(**batch, dataset_embeddings=context.vectors)
     assert np.abs(anew.cpu().numpy() - reused).max() < 1e-5
@@ -243,7 +243,7 @@ def test_token_shares_sum_to_one_and_rebuild_the_vector():
     ((tokens, shares),) = model.token_weights(TEXTS[:1], context)
     assert tokens[0] == "[CLS]" and shares.sum() == pytest.approx(1, abs=1e-5)
     with torch.inference_mode():
-        states = model.second_stage_model.tokens(**model._tokens(TEXTS[:1]))[0].cpu()
+        states = model.second_stage_model.tokens(**model._tokens(model._ids(TEXTS[:1])))[0].cpu()
     rebuilt = torch.nn.functional.normalize((shares[:, None] * states).sum(0), dim=0)
     assert rebuilt.numpy() == pytest.approx(np.asarray(model.encode_documents(TEXTS[:1], context)[0]), abs=1e-5)
 

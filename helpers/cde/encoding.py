@@ -5,12 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
+from ..device import batches
+
+CHUNK = 2048  # texts tokenized and sorted at a time, so that memory does not grow with the corpus
+PRECISIONS = ("float32", "bfloat16")
 QUERY, DOCUMENT = "search_query: ", "search_document: "
 
 
@@ -28,7 +34,7 @@ class Context:
     ids: tuple[str, ...]
     model: str
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Fingerprint of model, documents and numbers; two contexts are the same when their names are."""
         digest = hashlib.sha256(repr((self.model, self.ids)).encode())
@@ -117,29 +123,38 @@ class ContextualEncoder(torch.nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def _tokens(self, texts: list[str]) -> dict[str, torch.Tensor]:
-        batch = self.tokenizer(texts, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt")
-        return {name: batch[name].to(self.device) for name in ("input_ids", "attention_mask")}
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"] if texts else []
 
-    def _batched(self, texts: list[str], stage, batch_size: int, label: str, progress: bool) -> torch.Tensor:
-        """`stage` over all texts, sorted by length so that little is padded, in the order given; (n, d) on the CPU."""
+    def _tokens(self, ids: list[list[int]]) -> dict[str, torch.Tensor]:
+        """Ids of some texts as one batch, padded at the end to the longest of them: both tensors (n, t)."""
+        rows = [torch.tensor(row) for row in ids]
+        input_ids = pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id)
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        return {"input_ids": input_ids.to(self.device), "attention_mask": mask.to(self.device)}
+
+    def _batched(
+        self, texts: list[str], stage, *, prefix: int, batch_size: int | None, precision: str, label: str, progress: bool
+    ) -> torch.Tensor:
+        """`stage` over all texts, in batches of like length; vectors in the order given, (n, d) on the CPU."""
         from tqdm.auto import tqdm
 
-        order = np.argsort([-len(text) for text in texts], kind="stable")
-        parts = []
-        with torch.inference_mode(), tqdm(total=len(texts), desc=label, unit="text", disable=not progress) as bar:
-            for start in range(0, len(texts), batch_size):
-                chosen = [texts[i] for i in order[start : start + batch_size]]
-                parts.append(stage(self._tokens(chosen)).float().cpu())
-                bar.update(len(chosen))
-        made = torch.cat(parts) if parts else torch.empty(0, self.dimension)
-        back = torch.empty(len(texts), dtype=torch.long)
-        back[torch.as_tensor(order.copy())] = torch.arange(len(texts))
-        return made[back]
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision {precision!r} is not known; choose one of {PRECISIONS}")
+        device = self.device
+        narrow = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+        made = torch.empty(len(texts), self.dimension)
+        with torch.inference_mode(), narrow, tqdm(total=len(texts), desc=label, unit="text", disable=not progress) as bar:
+            for start in range(0, len(texts), CHUNK):
+                ids = self._ids(texts[start : start + CHUNK])
+                for places in batches([len(row) for row in ids], device, extra=prefix, most=batch_size):
+                    made[start + torch.from_numpy(places)] = stage(self._tokens([ids[i] for i in places])).float().cpu()
+                    bar.update(len(places))
+        return made
 
     def embed_context(
         self, texts: Sequence[str], *, seed: int = 0, ids: Sequence[str] | None = None, size: int | None = None,
-        batch_size: int = 32, progress: bool = False,
+        batch_size: int | None = None, precision: str = "float32", progress: bool = False,
     ) -> Context:  # fmt: skip
         """Stage 1: sample documents without replacement and embed them; done once for a corpus.
 
@@ -148,6 +163,7 @@ class ContextualEncoder(torch.nn.Module):
             seed: of the sample.
             ids: names of the texts, kept with the context; their places when not given.
             size: documents to take; the model's own `config.transductive_corpus_size` when not given.
+            batch_size, precision: as in `encode_documents`.
         """
         texts = _texts(texts)
         names = [str(i) for i in (ids if ids is not None else range(len(texts)))]
@@ -162,28 +178,44 @@ class ContextualEncoder(torch.nn.Module):
         if len(texts) > size:
             chosen = np.random.default_rng(seed).choice(len(texts), size, replace=False).tolist()
         prompted = [self.prompts["document"] + texts[i] for i in chosen]
-        vectors = self._batched(prompted, self._stage_1, batch_size, "stage 1", progress)
+        vectors = self._batched(
+            prompted, self._stage_1, prefix=0, batch_size=batch_size, precision=precision, label="stage 1", progress=progress
+        )
         return Context(vectors, tuple(names[i] for i in chosen), self.name)
 
-    def encode_queries(
-        self, texts: Sequence[str], context: Context | None = None, *, batch_size: int = 32, progress: bool = False
-    ) -> Vectors:
-        """Stage 2 for questions: unit vectors (n, d)."""
-        return self._encode("query", texts, context, batch_size, progress)
+    def encode_queries(self, texts: Sequence[str], context: Context | None = None, **options: Any) -> Vectors:
+        """Stage 2 for questions: unit vectors (n, d). Options as in `encode_documents`."""
+        return self._encode("query", texts, context, **options)
 
-    def encode_documents(
-        self, texts: Sequence[str], context: Context | None = None, *, batch_size: int = 32, progress: bool = False
-    ) -> Vectors:
-        """Stage 2 for documents: unit vectors (n, d)."""
-        return self._encode("document", texts, context, batch_size, progress)
+    def encode_documents(self, texts: Sequence[str], context: Context | None = None, **options: Any) -> Vectors:
+        """Stage 2 for documents: unit vectors (n, d), in the order of the texts.
 
-    def _encode(self, kind: str, texts: Sequence[str], context: Context | None, batch_size: int, progress: bool) -> Vectors:
+        Args:
+            texts: any number; memory grows with the vectors alone.
+            context: what `embed_context` gave; None encodes without.
+            batch_size: texts computed at a time; as many as suit the machine when not given.
+            precision: `float32`, or `bfloat16`, which is faster where the processor has it and gives slightly other vectors.
+            progress: draw a progress bar.
+        """
+        return self._encode("document", texts, context, **options)
+
+    def _encode(
+        self, kind: str, texts: Sequence[str], context: Context | None, *,
+        batch_size: int | None = None, precision: str = "float32", progress: bool = False,
+    ) -> Vectors:  # fmt: skip
         if context is not None and context.model != self.name:
             raise ValueError(f"this context was made by {context.model}; make one with this model: embed_context(texts)")
         prompted = [self.prompts[kind] + text for text in _texts(texts)]
         prepared = self._prepare(context)
-        made = self._batched(prompted, lambda batch: self._stage_2(batch, prepared), batch_size, "stage 2", progress)
+        made = self._batched(
+            prompted, lambda batch: self._stage_2(batch, prepared), prefix=self._prefix(context),
+            batch_size=batch_size, precision=precision, label="stage 2", progress=progress,
+        )  # fmt: skip
         return Vectors(torch.nn.functional.normalize(made, dim=1).numpy(), context.name if context is not None else "none")
+
+    def _prefix(self, context: Context | None) -> int:
+        """How many tokens stage 2 puts before each text."""
+        return 0
 
     def _prepare(self, context: Context | None):
         """What of a context is computed once, and not for each batch."""

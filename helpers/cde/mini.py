@@ -40,16 +40,22 @@ class TokenStates(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(n, t) ids, padded at the end -> token vectors (n, t, 384), zero where padded."""
         lengths = attention_mask.sum(dim=1).tolist()
-        names = [ids[:length].tobytes() for ids, length in zip(input_ids.cpu().numpy(), lengths, strict=True)]
+        precision = b"bfloat16" if torch.is_autocast_enabled(input_ids.device.type) else b""
+        names = [precision + ids[:length].tobytes() for ids, length in zip(input_ids.cpu().numpy(), lengths, strict=True)]
         missing = [row for row, name in enumerate(names) if name not in self.kept]
         if missing:
             made = self.backbone(input_ids=input_ids[missing], attention_mask=attention_mask[missing]).last_hidden_state
             for row, states in zip(missing, made, strict=True):
-                self._keep(names[row], states[: lengths[row]].clone())
+                self._keep(names[row], states[: lengths[row]].float().clone())
         rows = [self.kept[name] for name in names]
         while self.bytes > KEPT_BYTES and len(self.kept) > 1:
             self.bytes -= self.kept.popitem(last=False)[1].nbytes
         return nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+    def forget(self) -> None:
+        """Drop what is kept."""
+        self.kept.clear()
+        self.bytes = 0
 
     def _keep(self, name: bytes, states: Tensor) -> None:
         if name not in self.kept:
@@ -184,8 +190,8 @@ class MiniCDE(ContextualEncoder):
         """For each text its tokens and their shares in the vector, which sum to 1: what the context turned up and down."""
         found, keys = [], self._prepare(context)
         with torch.inference_mode():
-            for text in _texts(texts):
-                batch = self._tokens([text])
+            for ids in self._ids(_texts(texts)):
+                batch = self._tokens([ids])
                 states = self.second_stage_model.tokens(**batch)
                 shares = self.pooling.weights(states, batch["attention_mask"], keys)[0].cpu()
                 found.append((self.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist()), shares))

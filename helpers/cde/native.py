@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .encoding import DOCUMENT, QUERY, ContextualEncoder
+from .encoding import DOCUMENT, QUERY, Context, ContextualEncoder
 
 SOFT_PROMPTS = 8
 VARIANTS = ("hub", "card")
@@ -200,6 +200,9 @@ class CDE(ContextualEncoder):
         parameters = sum(p.numel() for p in self.second_stage_model.backbone.parameters())
         tokens = 180 + self.config.transductive_corpus_size + SOFT_PROMPTS
         return 2 * parameters * tokens / (125e9 if self.device.type == "cpu" else 20e12)
+
+    def _prefix(self, context: Context | None) -> int:
+        return SOFT_PROMPTS + (0 if context is None else min(len(context), self.config.transductive_corpus_size))
 
     def _stage_1(self, batch: dict[str, Tensor]) -> Tensor:
         return self.first_stage_model(**batch)
