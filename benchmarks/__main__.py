@@ -17,7 +17,7 @@ from helpers import PROJECT_ROOT
 
 from .harness import HEADER, machine, read_rows
 
-PARTS = ("tsne", "cde", "query", "token_map", "memory", "growth")
+PARTS = ("imports", "tsne", "cde", "query", "token_map", "memory", "growth")
 START, END = "<!-- benchmarks -->", "<!-- end of benchmarks -->"
 
 
