@@ -30,6 +30,8 @@ from .mini import load_mini_cde
 
 Loader = Callable[[], ContextualEncoder]
 MANIFEST, CONTEXT = "manifest.json", "context.safetensors"
+ENCODE = {"document": "encode_documents", "query": "encode_queries"}
+RETRIES = 3  # of a block whose worker died; Ray itself would try for ever
 FEW_CORES = 4  # of a worker; more speed up one batch of short texts only little
 
 
@@ -55,7 +57,8 @@ def encode_corpus(
     Args:
         source: Parquet or JSONL with `_id`, `text` and perhaps `title`: files, or a folder (of it `corpus*`, where there is such a file).
         out: folder for the vectors and the context.
-        context: made before; or `"sample"`, documents drawn as `embed_context(texts, seed=seed)` draws them; or None, without.
+        context: made before; or `"sample"`, documents drawn as `embed_context(texts, seed=seed)` draws them
+            (when the work goes on, those that were drawn first); or None, without.
         model: function without arguments that loads the model, called once in each worker: `load_mini_cde`, or
             `functools.partial(CDE.load, "folder")`.
         workers: processes that hold the model. Default: one a GPU, or as many as the cores allow.
@@ -73,7 +76,7 @@ def encode_corpus(
         raise TypeError("model must be a function that loads it in each worker, such as load_mini_cde or partial(CDE.load, folder)")
     if not (context is None or context == "sample" or isinstance(context, Context)):
         raise TypeError(f'context must be a Context, "sample" or None, not {context!r}')
-    if kind not in ("document", "query"):
+    if kind not in ENCODE:
         raise ValueError(f'kind must be "document" or "query", not {kind!r}')
     for name, value in (("workers", workers), ("threads", threads), ("batch_size", batch_size), ("block_rows", block_rows)):
         if value is not None and value < 1:
@@ -93,27 +96,30 @@ def encode_corpus(
         with _plain_errors(ray):
             fingerprint, context = ray.get(ray.remote(**needs)(_first_stage).remote(model, needs, context, blocks, seed))
         now = {
-            "rows": rows, "blocks": len(blocks), "block_rows": block_rows, "kind": kind, "model": fingerprint,
-            "context": "none" if context is None else context.name, "source": _digest(block["digest"] for block in blocks),
+            "block_rows": block_rows, "source": _digest(block["digest"] for block in blocks), "kind": kind, "model": fingerprint,
+            "context": "none" if context is None else context.name, "rows": rows, "blocks": len(blocks),
         }  # fmt: skip
         if before is None:
             if context is not None:
-                _whole(out / CONTEXT, context.save)
-            _whole(out / MANIFEST, lambda path: path.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8"))
+                with _whole(out / CONTEXT) as part:
+                    context.save(part)
+            with _whole(out / MANIFEST) as part:
+                part.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
         elif other := [name for name in now if now[name] != before.get(name)]:
-            name = "source" if "source" in other else other[0]
+            name = other[0]
             raise ValueError(
                 f"{out.name}/ was begun with another {name} ({before.get(name)}, now {now[name]}); vectors of both do not belong together. "
                 f"Give the same {name} to go on, or another folder."
             )
         missing = [block for block in blocks if not _finished(_file(out, block["number"]), block["rows"])]
         encoded = 0
+        _sweep(out)  # what killed workers left; below, a part more is a worker less
+        arguments = (model, needs, ray.put(context), str(out), kind, batch_size)
         with tqdm(total=rows, initial=rows - sum(block["rows"] for block in missing), unit="text", disable=not progress) as bar:
-            for done in _second_stage(missing, workers, needs, (model, needs, ray.put(context), str(out), kind, batch_size)):
+            for done in _second_stage(ray, missing, workers, needs, arguments):
                 encoded += done["rows"]
                 bar.update(done["rows"])
-    for left in out.glob("*.part"):  # of workers that were killed while they wrote
-        left.unlink(missing_ok=True)
+    _sweep(out)
     return Summary(rows, encoded, time.perf_counter() - started)
 
 
@@ -184,31 +190,37 @@ class _SecondStage:
         import ray
 
         self.encoder, self.context = _load(load, needs), ray.get(context)
-        self.out, self.encode, self.batch_size = Path(out), getattr(self.encoder, f"encode_{kind}s"), batch_size
+        self.out, self.encode, self.batch_size = Path(out), getattr(self.encoder, ENCODE[kind]), batch_size
 
     def __call__(self, block: dict) -> dict:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         path = _file(self.out, block["number"])
-        if not _finished(path, block["rows"]):  # it is when a worker died between the file and its report
-            ids, texts = _read(block)
+        if _finished(path, block["rows"]):  # the worker died between the file and its report
+            return {"rows": block["rows"]}
+        if len(list(self.out.glob(f"{path.name}.*.part"))) > RETRIES:
+            raise MemoryError(
+                f"{RETRIES + 1} workers died on block {block['number']}, perhaps for want of memory: "
+                "try a smaller batch_size or fewer workers; what is done stays"
+            )
+        ids, texts = _read(block)
+        with _whole(path) as part:
             vectors = self.encode(texts, self.context, batch_size=self.batch_size)
             column = pa.FixedSizeListArray.from_arrays(pa.array(np.asarray(vectors).reshape(-1)), vectors.shape[1])
-            _whole(path, lambda part: pq.write_table(pa.table({"_id": pa.array(ids, pa.string()), "vector": column}), part))
+            pq.write_table(pa.table({"_id": pa.array(ids, pa.string()), "vector": column}), part)
         return {"rows": block["rows"]}
 
 
-def _second_stage(blocks: list[dict], workers: int, needs: dict, arguments: tuple) -> Iterator[dict]:
+def _second_stage(ray: Any, blocks: list[dict], workers: int, needs: dict, arguments: tuple) -> Iterator[dict]:
     """Every block through a pool of `_SecondStage`; Ray Data replaces a lost worker and gives its blocks to another."""
     if not blocks:
         return
-    from ray.data import ActorPoolStrategy, from_items
-
-    data = from_items(blocks, override_num_blocks=len(blocks))
+    data = ray.data.from_items(blocks, override_num_blocks=len(blocks))
     data.context.enable_progress_bars = False  # ours counts texts
-    pool = ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1)
-    yield from data.map(_SecondStage, fn_constructor_args=arguments, compute=pool, **needs).iter_rows()
+    pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1)
+    with _plain_errors(ray):
+        yield from data.map(_SecondStage, fn_constructor_args=arguments, compute=pool, **needs).iter_rows()
 
 
 # Source: files -> blocks -> passages.
@@ -322,11 +334,21 @@ def _file(out: Path, number: int) -> Path:
     return out / f"{number:08d}.parquet"
 
 
-def _whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Written beside and then renamed: the file is there whole or not at all."""
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Write into what this gives; it is renamed at the end, so the file is there whole or not at all. Only a killed process leaves a part."""
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
-    write(part)
-    os.replace(part, path)
+    part.touch()
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _sweep(out: Path) -> None:
+    for part in out.glob("*.part"):
+        part.unlink(missing_ok=True)
 
 
 def _finished(path: Path, rows: int) -> bool:
@@ -363,11 +385,16 @@ def _ray() -> Any:
 
 @contextmanager
 def _plain_errors(ray: Any) -> Iterator[None]:
+    """What went wrong in a worker, with its own type and message where Ray hands them on."""
     try:
         yield
     except ray.exceptions.RayTaskError as error:
-        print("XX", repr(error.cause), "YY", str(error))
-        raise error.cause from None
+        if not isinstance(error.cause, ray.exceptions.UserCodeException):
+            raise error.cause from error
+        raised = str(error).split("\n\nThe above exception")[0].splitlines()[-1]  # Ray Data keeps the error itself as text only
+        raise RuntimeError(f"a worker failed: {raised}") from error
+    except ray.exceptions.RayError as error:  # it did not even start, or crashed without a word
+        raise RuntimeError(f"a worker failed: {str(error).strip().splitlines()[-1]}") from error
 
 
 @contextmanager
