@@ -281,16 +281,16 @@ def gone(processes):
     return not psutil.wait_procs(processes, timeout=30)[1]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Ray gives its processes no names there")
 def test_a_worker_killed_in_the_middle_is_replaced_and_nothing_is_lost_or_doubled(tmp_path, alone):
     out = tmp_path / "out"
     driver, family = started(out)
-    workers = [process for process in family if process.is_running() and process.memory_info().rss > 300e6]  # they hold torch and the model
-    assert len(workers) >= 2
-    workers[0].kill()
+    victim = next(process for process in family if process.is_running() and "MapWorker" in " ".join(process.cmdline()))  # Ray Data's name
+    victim.kill()
     assert len(list(out.glob("*.parquet"))) < 40
     printed, log = driver.communicate(timeout=120)
     assert printed.split() == ["294", "294"], log
-    assert not workers[0].is_running()
+    assert not victim.is_running()
     assert_same(out, alone)
     assert gone(family)
 
@@ -329,5 +329,5 @@ encode_corpus(sys.argv[1], sys.argv[2], model=partial(CDE.load, "tests/fixtures/
 
 def test_a_cluster_that_does_not_answer_is_one_clear_error(parquet, tmp_path):
     code = "import sys; from helpers.cde import encode_corpus; encode_corpus(*sys.argv[1:])"
-    done = python(code, str(parquet), str(tmp_path / "out"), RAY_ADDRESS="127.0.0.1:9")
+    done = python(code, str(parquet), str(tmp_path / "out"), RAY_ADDRESS="127.0.0.1:9", RAY_gcs_server_request_timeout_seconds="3")
     assert "ConnectionError: no Ray answers at RAY_ADDRESS=127.0.0.1:9" in done.stderr.strip().splitlines()[-1]

@@ -218,7 +218,7 @@ def _second_stage(ray: Any, blocks: list[dict], workers: int, needs: dict, argum
         return
     data = ray.data.from_items(blocks, override_num_blocks=len(blocks))
     data.context.enable_progress_bars = False  # ours counts texts
-    pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1)
+    pool = ray.data.ActorPoolStrategy(size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=1)
     with _plain_errors(ray):
         yield from data.map(_SecondStage, fn_constructor_args=arguments, compute=pool, **needs).iter_rows()
 
