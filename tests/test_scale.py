@@ -266,15 +266,21 @@ def python(code, *arguments, **settings):
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, cwd=PROJECT_ROOT)
 
 
-def started(out):
-    """A driver at work on `out`, once it has three of its 49 blocks; and all processes it started."""
+@pytest.fixture
+def started(tmp_path):
+    """A driver at work, once it has three of its 49 blocks; all processes it started; the folder it writes."""
+    out = tmp_path / "out"
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(out)], cwd=PROJECT_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    while len(list(out.glob("*.parquet"))) < 3:
-        assert driver.poll() is None, driver.communicate()[1]
-        time.sleep(0.01)
-    return driver, psutil.Process(driver.pid).children(recursive=True)
+    try:
+        while len(list(out.glob("*.parquet"))) < 3:
+            assert driver.poll() is None, driver.communicate()[1]
+            time.sleep(0.01)
+        yield driver, psutil.Process(driver.pid).children(recursive=True), out
+    finally:
+        driver.kill()
+        driver.wait()
 
 
 def gone(processes):
@@ -282,9 +288,8 @@ def gone(processes):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ray gives its processes no names there")
-def test_a_worker_killed_in_the_middle_is_replaced_and_nothing_is_lost_or_doubled(tmp_path, alone):
-    out = tmp_path / "out"
-    driver, family = started(out)
+def test_a_worker_killed_in_the_middle_is_replaced_and_nothing_is_lost_or_doubled(started, alone):
+    driver, family, out = started
     victim = next(process for process in family if process.is_running() and "MapWorker" in " ".join(process.cmdline()))  # Ray Data's name
     victim.kill()
     assert len(list(out.glob("*.parquet"))) < 40
@@ -295,9 +300,8 @@ def test_a_worker_killed_in_the_middle_is_replaced_and_nothing_is_lost_or_double
     assert gone(family)
 
 
-def test_after_a_killed_driver_the_finished_blocks_are_not_done_again(tmp_path, alone):
-    out = tmp_path / "out"
-    driver, family = started(out)
+def test_after_a_killed_driver_the_finished_blocks_are_not_done_again(started, alone):
+    driver, family, out = started
     driver.kill()
     driver.communicate()
     assert gone(family)
@@ -309,7 +313,8 @@ def test_after_a_killed_driver_the_finished_blocks_are_not_done_again(tmp_path, 
     assert again.stdout.split() == ["294", str(294 - sum(rows for *_, rows in finished.values()))], again.stderr
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns, rows) for path, (*_, rows) in finished.items()} == finished
     assert_same(out, alone)
-    assert all(line.startswith(("\r", " ", "1")) or not line for line in again.stderr.splitlines()), again.stderr  # the bar alone
+    said = [line for line in again.stderr.splitlines() if line.strip() and "text/s" not in line and "core_worker.cc" not in line]
+    assert not said  # beside the bar and one line that Ray Data's actor pools always write
 
 
 def test_ray_address_names_the_cluster_that_works(ray, parquet, tmp_path):

@@ -406,7 +406,6 @@ def _running(ray: Any) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS", "").strip() or "local"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own = {"include_dashboard": False} if address == "local" else {}
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # into Ray's log files, not here
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **own)
