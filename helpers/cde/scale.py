@@ -405,12 +405,7 @@ def _running(ray: Any) -> Iterator[None]:
         return
     address = os.environ.get("RAY_ADDRESS", "").strip() or "local"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    own = {}
-    if address == "local":
-        own = {"include_dashboard": False}
-        os.environ.setdefault(
-            "RAY_gcs_rpc_server_reconnect_timeout_s", "5"
-        )  # after a killed driver Ray's last processes would stay a minute
+    own = {"include_dashboard": False} if address == "local" else {}
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **own)
