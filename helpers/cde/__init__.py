@@ -2,12 +2,15 @@
 
 `CDE` is the published two-stage model, written natively for transformers 5. `load_mini_cde()` gives the small model that
 ships with this project. Both offer the same calls: `embed_context`, `encode_queries`, `encode_documents`, `similarity`.
+`encode_corpus` encodes a corpus of any size with either, on Ray.
 """
 
 from .encoding import Context, ContextualEncoder, Vectors, similarity
 from .mini import MiniCDE, load_mini_cde
 from .native import CDE, CheckpointError
+from .scale import encode_corpus, read_vectors
 
 __all__ = [
-    "CDE", "CheckpointError", "Context", "ContextualEncoder", "MiniCDE", "Vectors", "load_mini_cde", "similarity",
+    "CDE", "CheckpointError", "Context", "ContextualEncoder", "MiniCDE", "Vectors", "encode_corpus", "load_mini_cde",
+    "read_vectors", "similarity",
 ]  # fmt: skip
