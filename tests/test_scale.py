@@ -283,6 +283,18 @@ def started(tmp_path):
         driver.wait()
 
 
+def workers(family):
+    """Those that hold the model, by Ray Data's name for them."""
+    found = []
+    for process in family:
+        try:
+            if "MapWorker" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:  # ended meanwhile
+            continue
+    return found
+
+
 def gone(processes):
     return not psutil.wait_procs(processes, timeout=120)[1]
 
@@ -290,7 +302,7 @@ def gone(processes):
 @pytest.mark.skipif(os.name == "nt", reason="Ray gives its processes no names there")
 def test_a_worker_killed_in_the_middle_is_replaced_and_nothing_is_lost_or_doubled(started, alone):
     driver, family, out = started
-    victim = next(process for process in family if process.is_running() and "MapWorker" in " ".join(process.cmdline()))  # Ray Data's name
+    victim = workers(family)[0]
     victim.kill()
     assert len(list(out.glob("*.parquet"))) < 40
     printed, log = driver.communicate(timeout=120)
@@ -304,8 +316,7 @@ def test_after_a_killed_driver_the_finished_blocks_are_not_done_again(started, a
     driver, family, out = started
     driver.kill()
     driver.communicate()
-    workers = [process for process in family if process.is_running() and "MapWorker" in " ".join(process.cmdline())]
-    assert not psutil.wait_procs(workers, timeout=30)[1]  # before what is finished is counted
+    assert not psutil.wait_procs(workers(family), timeout=30)[1]  # before what is finished is counted
     finished = {path: (path.stat().st_ino, path.stat().st_mtime_ns, pq.read_metadata(path).num_rows) for path in out.glob("*.parquet")}
     assert 3 <= len(finished) < 40
     with pytest.raises(ValueError, match="blocks are missing"):

@@ -37,17 +37,27 @@ FEW_CORES = 4  # of a worker; more speed up one batch of short texts only little
 
 @dataclass(frozen=True)
 class Summary:
-    """What `encode_corpus` did: rows of the corpus, rows encoded by this run (the others were there already), its seconds."""
+    """What `encode_corpus` did.
+
+    Attributes:
+        rows: of the corpus.
+        encoded: rows that this run encoded; the others were there already.
+        seconds: of the whole call, Ray's start included.
+        rate: texts a second, all workers together, from the first finished block to the last; NaN for fewer than two blocks.
+        workers: processes that held the model.
+    """
 
     rows: int
     encoded: int
     seconds: float
+    rate: float
+    workers: int
 
 
 def encode_corpus(
     source: str | Path | Sequence[str | Path], out: str | Path, *, context: Context | Literal["sample"] | None = "sample",
     model: Loader = load_mini_cde, kind: Literal["document", "query"] = "document", workers: int | None = None,
-    threads: int | None = None, batch_size: int = 32, block_rows: int = 256, seed: int = 0, progress: bool = True,
+    threads: int | None = None, batch_size: int | None = None, block_rows: int = 256, seed: int = 0, progress: bool = True,
 ) -> Summary:  # fmt: skip
     """Encode a corpus into Parquet files of `_id` and `vector` (float32, unit length); call it again to go on after an interruption.
 
@@ -63,7 +73,7 @@ def encode_corpus(
             `functools.partial(CDE.load, "folder")`.
         workers: processes that hold the model. Default: one a GPU, or as many as the cores allow.
         threads: CPU cores of one worker; at most 4 by default.
-        batch_size: texts in one forward pass.
+        batch_size: texts computed at a time; as many as suit the machine when not given.
         block_rows: texts in one file: at most so many are encoded again for each worker that was lost.
 
     Raises:
@@ -112,15 +122,19 @@ def encode_corpus(
                 f"Give the same {name} to go on, or another folder."
             )
         missing = [block for block in blocks if not _finished(_file(out, block["number"]), block["rows"])]
-        encoded = 0
+        encoded, rate, first, since = 0, float("nan"), 0, 0.0
         _sweep(out)  # what killed workers left; below, a part more is a worker less
         arguments = (model, needs, ray.put(context), str(out), kind, batch_size)
         with tqdm(total=rows, initial=rows - sum(block["rows"] for block in missing), unit="text", disable=not progress) as bar:
             for done in _second_stage(ray, missing, workers, needs, arguments):
                 encoded += done["rows"]
                 bar.update(done["rows"])
+                if first:
+                    rate = (encoded - first) / (time.perf_counter() - since)
+                else:
+                    first, since = encoded, time.perf_counter()
     _sweep(out)
-    return Summary(rows, encoded, time.perf_counter() - started)
+    return Summary(rows, encoded, time.perf_counter() - started, rate, workers)
 
 
 def read_vectors(out: str | Path) -> tuple[list[str], Vectors]:
@@ -186,7 +200,7 @@ def _first_stage(load: Loader, needs: dict, context: Context | str | None, block
 class _SecondStage:
     """One worker: it loads the model once, takes the context from the object store, and makes a file of each block it is given."""
 
-    def __init__(self, load: Loader, needs: dict, context: Any, out: str, kind: str, batch_size: int):
+    def __init__(self, load: Loader, needs: dict, context: Any, out: str, kind: str, batch_size: int | None):
         import ray
 
         self.encoder, self.context = _load(load, needs), ray.get(context)
