@@ -85,7 +85,7 @@ def run() -> list[Row]:
         Row(what, "the loop of the model's card, fp32", seconds, other, "s", 2.5, 4, claims={f"vectors differ by {away:.0e} (at most 1e-05)": away <= 1e-5}),
         Row(
             "the same with `precision=\"bfloat16\"`", "ours in fp32", narrow, seconds, "s", None, None,
-            claims={f"costs cosine: smallest {cosine:.4f} to the fp32 vector of the same text": True},
+            claims={f"costs cosine: smallest {cosine:.5f} to the fp32 vector of the same text": True},
         ),
     ]  # fmt: skip
 

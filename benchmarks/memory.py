@@ -55,7 +55,7 @@ a, b = pieces[0].index("interest"), pieces[1].index("interest")
 stages = ["table", "+ position", *(f"layer {i}" for i in range(1, 7))]
 states = [table[batch["input_ids"]], *hidden]
 parting = pd.DataFrame({"stage": stages, "cosine": [cosine_similarity(s[0, a][None], s[1, b][None])[0, 0] for s in states]})
-alt.Chart(parting).mark_line(point=True).encode(alt.X("stage:N", sort=None), "cosine:Q").properties(width=500)""",
+alt.Chart(parting).mark_line(point=True).encode(alt.X("stage:N", sort=None), alt.Y("cosine:Q")).properties(width=500)""",
     """\
 watching = AutoModel.from_pretrained(path, attn_implementation="eager").eval()
 with torch.no_grad():
@@ -75,7 +75,7 @@ different = owner[:, None] != owner[None, :]
 rows = [state[real] for state in [table[many["input_ids"]], *hidden_many]]
 spread = pd.DataFrame({"stage": stages, "cosine": [cosine_similarity(r, r)[different].mean() for r in rows]})
 both = pd.concat([parting.assign(pair="interest"), spread.assign(pair="unrelated")])
-alt.Chart(both).mark_line(point=True).encode(alt.X("stage:N", sort=None), "cosine:Q", color="pair:N").properties(width=500)""",
+alt.Chart(both).mark_line(point=True).encode(alt.X("stage:N", sort=None), alt.Y("cosine:Q"), color="pair:N").properties(width=500)""",
 ]
 
 
