@@ -159,10 +159,18 @@ def bm25_scores(documents: Sequence[str], queries: Sequence[str]) -> np.ndarray:
     """Scores of the lexical baseline (BM25 as in Lucene, English stop words), shape (queries, documents)."""
     import bm25s
 
-    retriever = bm25s.BM25(method="lucene")
-    retriever.index(bm25s.tokenize(list(documents), stopwords="en", show_progress=False), show_progress=False)
-    asked = bm25s.tokenize(list(queries), stopwords="en", return_ids=False, show_progress=False)
-    return np.stack([retriever.get_scores(words) if words else np.zeros(len(documents)) for words in asked])
+    found, asked = (
+        bm25s.tokenize(list(part), stopwords="en", return_ids=False, show_progress=False) if len(part) else []
+        for part in (documents, queries)
+    )
+    scores = np.zeros((len(asked), len(found)), dtype=np.float32)
+    if any(found):  # without one word in any document there is nothing to index
+        retriever = bm25s.BM25(method="lucene")
+        retriever.index(found, show_progress=False)
+        for row, words in zip(scores, asked, strict=True):
+            if words:
+                row[:] = retriever.get_scores(words)
+    return scores
 
 
 def measure(scores: ArrayLike, query_ids: Sequence[str], document_ids: Sequence[str], qrels: Qrels, *, depth: int = 100) -> pd.DataFrame:

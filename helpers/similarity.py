@@ -12,6 +12,8 @@ def _rows(values: ArrayLike, name: str) -> np.ndarray:
         values = values.detach().float().cpu().numpy()
     try:
         matrix = np.asarray(values)
+        if np.iscomplexobj(matrix):
+            raise TypeError("complex numbers have no place here")
         matrix = matrix if matrix.dtype == np.float32 else matrix.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers in rows of equal length: {error}") from error
