@@ -460,7 +460,7 @@ def test_no_answer_breaks_a_check_and_every_wrong_one_gets_a_hint(encoder, answe
         10**400, [float("inf")], [[1], [1, 2]], np.eye(2), torch.ones(3, requires_grad=True), torch.eye(2), np.array(["a"]),
         pd.Series([1]), pd.DataFrame({"a": [1]}), object(), type("Odd", (), {"ids": 5})(), "a\ud83d", timedelta(1), {1: None},
     ],
-    ids=repr,
+    ids=lambda answer: type(answer).__name__,
 )  # fmt: skip
 def test_answers_that_once_broke_a_check_get_a_hint(encoder, answer):
     for feedback in check_everything(answer, encoder.tokenizer):
