@@ -195,10 +195,16 @@ def test_a_kernel_that_is_killed_is_reported_and_leaves_the_notebook_and_no_proc
     assert set(psutil.Process().children(recursive=True)) <= others
 
 
-def test_an_output_that_cannot_be_written_leaves_the_stored_notebook_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(execute, "NOTEBOOKS", tmp_path)
-    path = tmp_path / "09_half.ipynb"
-    nbformat.write(new_notebook(cells=[new_code_cell("'a\\ud83d'")]), path)
-    execute.main(["--store", "09"])
-    notebook = nbformat.read(path, as_version=4)
-    assert len(notebook.cells) == 1 and list(tmp_path.iterdir()) == [path]
+@pytest.mark.skipif(os.name == "nt", reason="Windows sets no limit on the size of a file")
+def test_a_disk_that_ends_while_a_notebook_is_stored_leaves_it_whole(tmp_path):
+    path = tmp_path / "09_long.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell("print('x' * 900_000)")]), path)
+    before = path.read_bytes()
+    code = (
+        "import resource, sys; from pathlib import Path; from helpers import execute\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))  # the system refuses to write on\n"
+        "execute.NOTEBOOKS = Path(sys.argv[1]); sys.exit(execute.main(['--store', '09']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=PROJECT_ROOT)
+    assert done.returncode == 1 and "09_long.ipynb failed: [Errno 27]" in done.stderr and "Traceback" not in done.stderr
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
