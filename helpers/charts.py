@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from .tokens import short, visible
+
 VEGALITE_MIME = "application/vnd.vegalite.v5+json"  # the newest that JupyterLab 4 draws by itself
 EMBED = {"actions": {"export": True, "source": False, "compiled": False, "editor": False}}
 KIND_COLOURS = {"word": "#0072B2", "suffix": "#E69F00", "control": "#CC3311"}  # told apart by colour-blind readers
@@ -22,6 +24,7 @@ KIND_SHAPES = {"word": "circle", "suffix": "triangle-up", "control": "square"}
 SERIES_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"]  # Okabe and Ito 2008
 MAP_AXIS = alt.Axis(grid=False, labels=False, ticks=False)  # t-SNE coordinates mean nothing by themselves
 INK = "#222222"
+LONGEST, MOST_CELLS = 160, 5_000  # characters of a label, cells of a heatmap: more can be neither read nor drawn in reasonable time
 FONT = "DejaVu Sans, Verdana, sans-serif"
 #: Environment that only a kernel with a live front end has: JupyterLab and Notebook, VS Code, Colab.
 FRONT_ENDS = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD", "COLAB_RELEASE_TAG")
@@ -32,6 +35,38 @@ def is_live() -> bool:
     if os.environ.get("EMBEDDINGS_HEADLESS", "") not in ("", "0"):
         return False
     return any(name in os.environ for name in FRONT_ENDS)
+
+
+def _label(text: Any) -> str:
+    """What a reader typed, as the name of a row or the title of a chart: one line of bounded length."""
+    line = " ".join(visible(text).split())
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+
+
+def _title(text: Any) -> str:
+    """A label for a channel. Vega-Lite copies it into expressions and escapes quotes there, but no backslash."""
+    return _label(text).replace("\\", "∖")
+
+
+def _fields(frame: pd.DataFrame, **columns: str) -> pd.DataFrame:
+    """Columns of `frame` under names of ours, texts as labels: Vega reads dots, brackets and quotes in a field's name."""
+    taken = {name: frame[column] for name, column in columns.items()}
+    return pd.DataFrame(
+        {name: list(values if pd.api.types.is_numeric_dtype(values) else map(_label, values)) for name, values in taken.items()}
+    )
+
+
+def _heading(title: str, subtitle: str) -> alt.Title:
+    return alt.Title(_label(title), subtitle=_label(subtitle)) if subtitle else alt.Title(_label(title))
+
+
+def _visible(part: Any) -> Any:
+    """A specification whose texts can be drawn: one NUL or half a character ends the process that draws."""
+    if isinstance(part, dict):
+        return {visible(name): _visible(value) for name, value in part.items()}
+    if isinstance(part, list):
+        return [_visible(value) for value in part]
+    return visible(part) if isinstance(part, str) else part
 
 
 def _png(spec: dict[str, Any], scale: float = 1.5, colours: int = 64) -> bytes:
@@ -47,6 +82,7 @@ def _png(spec: dict[str, Any], scale: float = 1.5, colours: int = 64) -> bytes:
 
 def _offline(spec: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Altair renderer: the specification for JupyterLab, a PNG for everywhere else, words for everyone."""
+    spec = _visible(spec)
     description = spec.get("description", "chart without a description")
     drawn = {**spec, "$schema": "https://vega.github.io/schema/vega-lite/v5.json"}
     bundle = {VEGALITE_MIME: drawn, "image/png": _png(spec), "text/plain": description}
@@ -81,6 +117,14 @@ def _heatmap_layer(
     matrix = np.asarray(matrix, dtype=float)
     if matrix.shape != (len(rows), len(columns)):
         raise ValueError(f"a matrix of shape {matrix.shape} needs as many labels, got {len(rows)} and {len(columns)}")
+    if not 1 <= matrix.size <= MOST_CELLS:
+        raise ValueError(
+            f"a heatmap shows 1 to {MOST_CELLS:,} cells, not {len(rows):,} by {len(columns):,}. Take a part, such as matrix[:50, :50]"
+        )
+    rows, columns = [_label(row) for row in rows], [_label(column) for column in columns]
+    if len(set(rows)) < len(rows) or len(set(columns)) < len(columns):
+        raise ValueError("labels must differ, or one cell would hide another: tokens.token_labels(...) makes them so")
+    title, row_title, column_title, value_title = _label(title), _title(row_title), _title(column_title), _title(value_title)
     frame = pd.DataFrame(
         {
             "row": np.repeat(rows, len(columns)),
@@ -128,7 +172,7 @@ def heatmap(
         cell: width of a cell in pixels.
 
     Raises:
-        ValueError: the labels do not fit the matrix.
+        ValueError: the labels do not fit the matrix or are not all different, or there are too many cells.
     """
     layer = _heatmap_layer(
         matrix, rows, columns, title=title, row_title=row_title, column_title=column_title,
@@ -170,31 +214,32 @@ def lines(
 
     Text columns on `x` keep the order of the rows. Lines differ by colour and by the shape of their points.
     """
-    order = list(dict.fromkeys(frame[x]))
-    numeric = pd.api.types.is_numeric_dtype(frame[x])
+    shown = _fields(frame, x=x, y=y, **({"series": series} if series else {}))
+    order, x_name, y_name = list(dict.fromkeys(shown["x"])), _title(x_title or x), _title(y_title or y)
+    numeric = pd.api.types.is_numeric_dtype(shown["x"])
     if numeric and log_x:
-        axis = alt.X(f"{x}:Q", title=x_title or x, scale=alt.Scale(type="log", base=2), axis=alt.Axis(values=order))
+        axis = alt.X("x:Q", title=x_name, scale=alt.Scale(type="log", base=2), axis=alt.Axis(values=order))
     elif numeric:
-        axis = alt.X(f"{x}:Q", title=x_title or x)
+        axis = alt.X("x:Q", title=x_name)
     else:
-        axis = alt.X(f"{x}:N", title=x_title or x, sort=order, axis=alt.Axis(labelAngle=-20))
-    y_axis = alt.Y(f"{y}:Q", title=y_title or y, scale=alt.Scale(domain=list(y_domain)) if y_domain else alt.Undefined)
-    base = alt.Chart(frame.assign(label=[f"{value:.{decimals}f}" for value in frame[y]])).encode(x=axis, y=y_axis)
+        axis = alt.X("x:N", title=x_name, sort=order, axis=alt.Axis(labelAngle=-20))
+    y_axis = alt.Y("y:Q", title=y_name, scale=alt.Scale(domain=list(y_domain)) if y_domain else alt.Undefined)
+    base = alt.Chart(shown.assign(label=[f"{value:.{decimals}f}" for value in shown["y"]])).encode(x=axis, y=y_axis)
+    tooltip = [alt.Tooltip("x:Q" if numeric else "x:N", title=x_name), alt.Tooltip("y:Q", title=y_name)]
     if series:
-        names = list(dict.fromkeys(frame[series]))
-        colour = alt.Color(f"{series}:N", sort=names, scale=alt.Scale(domain=names, range=SERIES_COLOURS[: len(names)]))
-        shape = alt.Shape(f"{series}:N", sort=names, scale=alt.Scale(domain=names))
+        names, name = list(dict.fromkeys(shown["series"])), _title(series)
+        colour = alt.Color("series:N", title=name, sort=names, scale=alt.Scale(domain=names, range=SERIES_COLOURS[: len(names)]))
+        shape = alt.Shape("series:N", title=name, sort=names, scale=alt.Scale(domain=names))
+        tooltip.insert(0, alt.Tooltip("series:N", title=name))
     else:
         colour, shape = alt.value(SERIES_COLOURS[0]), alt.value("circle")
-    tooltip = [c for c in (series, x, y) if c]
     layers = [
         base.mark_line(strokeWidth=2).encode(color=colour),
         base.mark_point(size=70, filled=True, opacity=1).encode(color=colour, shape=shape, tooltip=tooltip),
     ]
     if labels:
         layers.append(base.mark_text(dy=-12, fontSize=12).encode(text="label:N"))
-    heading = alt.Title(title, subtitle=subtitle) if subtitle else alt.Title(title)
-    return _style(alt.layer(*layers).properties(title=heading, width=width, height=280, description=description))
+    return _style(alt.layer(*layers).properties(title=_heading(title, subtitle), width=width, height=280, description=description))
 
 
 def token_map(
@@ -208,7 +253,8 @@ def token_map(
     kinds = list(KIND_COLOURS)
     marked = alt.param(name="highlight", value=[int(i) for i in highlight or []])
     zoom = alt.selection_interval(bind="scales", name="zoom")
-    base = alt.Chart(frame.round({"x": 2, "y": 2})).encode(
+    shown = frame.assign(token=[_label(token) for token in frame["token"]]).round({"x": 2, "y": 2})
+    base = alt.Chart(shown).encode(
         x=alt.X("x:Q", title="t-SNE 1 (no unit)", axis=MAP_AXIS),
         y=alt.Y("y:Q", title="t-SNE 2 (no unit)", axis=MAP_AXIS),
     )
@@ -224,7 +270,7 @@ def token_map(
     halo = first.mark_text(dy=-13, fontSize=14, fontWeight="bold", stroke="white", strokeWidth=4).encode(text="token:N")
     name = first.mark_text(dy=-13, fontSize=14, fontWeight="bold", color="black").encode(text="token:N")
     chart = alt.layer(points, rings, halo, name).add_params(marked)
-    return _style(chart.properties(title=title, width=width, height=height, description=description))
+    return _style(chart.properties(title=_label(title), width=width, height=height, description=description))
 
 
 def _free_labels(points: pd.DataFrame, width: int, height: int) -> list[str]:
@@ -249,10 +295,11 @@ def map_region(
     """The part of the token map within `radius` of `token`, with the names that find room; a tooltip has every name."""
     here = frame.loc[frame["token"] == token, ["x", "y"]]
     if here.empty:
-        raise ValueError(f"{token!r} is not one of the {len(frame):,} tokens.")
+        raise ValueError(f"{short(token)} is not one of the {len(frame):,} tokens. Choose one of frame['token'].")
     away = np.hypot(frame["x"] - here["x"].iloc[0], frame["y"] - here["y"].iloc[0])
     near = frame.assign(away=away).loc[away <= radius].sort_values("away", kind="stable")
-    near = near.assign(label=_free_labels(near, width, height), searched=near["token"] == token).drop(columns="away")
+    near["token"] = [_label(name) for name in near["token"]]
+    near = near.assign(label=_free_labels(near, width, height), searched=near["token"] == _label(token)).drop(columns="away")
     kinds = list(KIND_COLOURS)
     base = alt.Chart(near).encode(
         x=alt.X("x:Q", title="t-SNE 1 (no unit)", axis=MAP_AXIS, scale=alt.Scale(zero=False, padding=30)),
@@ -265,7 +312,7 @@ def map_region(
     )
     bold = alt.condition("datum.searched", alt.value(15), alt.value(11))
     names = base.mark_text(dy=-9).encode(text="label:N", size=bold)
-    chart = (points + names).properties(title=title, width=width, height=height, description=description)
+    chart = (points + names).properties(title=_label(title), width=width, height=height, description=description)
     return _style(chart.interactive())
 
 
@@ -285,7 +332,7 @@ def show_token_map(frame: pd.DataFrame, vectors: ArrayLike, *, token: str, k: in
         display(_live_map(chart, frame, vectors, token, k))
     else:
         with alt.data_transformers.enable("default", max_rows=None):
-            picture = {"image/png": _png(chart.to_dict()), "text/plain": description}
+            picture = {"image/png": _png(_visible(chart.to_dict())), "text/plain": description}
         display(picture, metadata={"image/png": {"alt": description, "width": 960}}, raw=True)
 
 
@@ -296,8 +343,8 @@ def _neighbour_ids(frame: pd.DataFrame, vectors: ArrayLike, token: str, k: int) 
     ids = frame.loc[frame["token"] == token, "id"]
     if ids.empty:
         raise ValueError(
-            f"{token!r} is not one of the {len(frame):,} tokens. Words outside the vocabulary are cut into pieces: "
-            f"tokenizer.tokenize({token!r}) names them, and each piece can be looked up."
+            f"{short(token)} is not one of the {len(frame):,} tokens. Words outside the vocabulary are cut into pieces: "
+            f"tokenizer.tokenize({short(token)}) names them, and each piece can be looked up."
         )
     return [int(i) for i in nearest(vectors[int(ids.iloc[0])], vectors, k + 1)[0]]
 
@@ -337,36 +384,49 @@ def intervals(
     Args:
         frame: columns `mean`, `low`, `high`, and the two named by `system` and `measure`.
     """
-    systems, measures = list(dict.fromkeys(frame[system])), list(dict.fromkeys(frame[measure]))
-    base = alt.Chart(frame).encode(
-        y=alt.Y(f"{system}:N", sort=systems, title=None),
-        yOffset=alt.YOffset(f"{measure}:N", sort=measures),
-        color=alt.Color(f"{measure}:N", sort=measures, scale=alt.Scale(domain=measures, range=SERIES_COLOURS[: len(measures)])),
-        tooltip=[system, measure, *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("mean", "low", "high"))],
+    shown = _fields(frame, system=system, measure=measure, mean="mean", low="low", high="high")
+    systems, measures = list(dict.fromkeys(shown["system"])), list(dict.fromkeys(shown["measure"]))
+    row, name = _title(system), _title(measure)
+    base = alt.Chart(shown).encode(
+        y=alt.Y("system:N", sort=systems, title=None),
+        yOffset=alt.YOffset("measure:N", sort=measures),
+        color=alt.Color("measure:N", title=name, sort=measures, scale=alt.Scale(domain=measures, range=SERIES_COLOURS[: len(measures)])),
+        tooltip=[
+            alt.Tooltip("system:N", title=row),
+            alt.Tooltip("measure:N", title=name),
+            *(alt.Tooltip(f"{number}:Q", format=".3f") for number in ("mean", "low", "high")),
+        ],
     )
-    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=x_title), x2="high:Q")
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=_title(x_title)), x2="high:Q")
     points = base.mark_point(filled=True, size=80, opacity=1).encode(
-        x="mean:Q", shape=alt.Shape(f"{measure}:N", sort=measures, scale=alt.Scale(domain=measures))
+        x="mean:Q", shape=alt.Shape("measure:N", title=name, sort=measures, scale=alt.Scale(domain=measures))
     )
-    heading = alt.Title(title, subtitle=subtitle) if subtitle else alt.Title(title)
-    return _style((bars + points).properties(title=heading, width=width, height=34 * len(systems) + 20, description=description))
+    return _style(
+        (bars + points).properties(title=_heading(title, subtitle), width=width, height=34 * len(systems) + 20, description=description)
+    )
 
 
 def token_shares(
     frame: pd.DataFrame, *, title: str, description: str, series: str, x_title: str = "share of the vector", width: int = 420
 ) -> alt.LayerChart:
     """Shares of the tokens of one text, in reading order: columns `token`, `share` and the one named by `series`."""
-    names, order = list(dict.fromkeys(frame[series])), list(dict.fromkeys(frame["token"]))
-    base = alt.Chart(frame).encode(
+    shown = _fields(frame, token="token", share="share", series=series)  # noqa: S106 - a token is a word
+    names, order, name = list(dict.fromkeys(shown["series"])), list(dict.fromkeys(shown["token"])), _title(series)
+    base = alt.Chart(shown).encode(
         y=alt.Y("token:N", sort=order, title=None),
-        x=alt.X("share:Q", title=x_title, axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False)),
-        color=alt.Color(f"{series}:N", sort=names, scale=alt.Scale(domain=names, range=SERIES_COLOURS[: len(names)])),
-        shape=alt.Shape(f"{series}:N", sort=names, scale=alt.Scale(domain=names)),
-        tooltip=["token", series, alt.Tooltip("share:Q", format=".1%")],
+        x=alt.X("share:Q", title=_title(x_title), axis=alt.Axis(format=".1%"), scale=alt.Scale(zero=False)),
+        color=alt.Color("series:N", title=name, sort=names, scale=alt.Scale(domain=names, range=SERIES_COLOURS[: len(names)])),
+        shape=alt.Shape("series:N", title=name, sort=names, scale=alt.Scale(domain=names)),
+        tooltip=["token:N", alt.Tooltip("series:N", title=name), alt.Tooltip("share:Q", format=".1%")],
     )
-    span = alt.Chart(frame).mark_rule(stroke="#999999").encode(y=alt.Y("token:N", sort=order), x="min(share):Q", x2="max(share):Q")
+    span = alt.Chart(shown).mark_rule(stroke="#999999").encode(y=alt.Y("token:N", sort=order), x="min(share):Q", x2="max(share):Q")
     points = base.mark_point(filled=True, size=70, opacity=1)
-    return _style((span + points).properties(title=title, width=width, height=17 * len(order), description=description))
+    return _style((span + points).properties(title=_label(title), width=width, height=17 * len(order), description=description))
+
+
+def _no_math(text: Any) -> str:
+    """A label for matplotlib, which reads what stands between two dollars as a formula."""
+    return _label(text).replace("$", r"\$")
 
 
 def show_heatmaps(
@@ -382,12 +442,12 @@ def show_heatmaps(
         labels = [str(i + 1) for i in range(len(matrix))]
         seaborn.heatmap(
             np.asarray(matrix, dtype=float), ax=axis, cmap="cividis", square=True, xticklabels=labels, yticklabels=labels,
-            cbar_kws={"label": value_title, "shrink": 0.8},
+            cbar_kws={"label": _no_math(value_title), "shrink": 0.8},
         )  # fmt: skip
-        axis.set(title=name, xlabel=x_title, ylabel=y_title)
-    figure.suptitle(title)
+        axis.set(title=_no_math(name), xlabel=_no_math(x_title), ylabel=_no_math(y_title))
+    figure.suptitle(_no_math(title))
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=80, facecolor="white")
     plt.close(figure)
-    picture = {"image/png": out.getvalue(), "text/plain": description}
-    display(picture, metadata={"image/png": {"alt": description}}, raw=True)
+    words = visible(description)
+    display({"image/png": out.getvalue(), "text/plain": words}, metadata={"image/png": {"alt": words}}, raw=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -84,6 +85,7 @@ def run(path: Path, *, store: bool) -> tuple[float, float]:
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed; the message holds its traceback.
+        nbclient.exceptions.DeadKernelError, CellTimeoutError: the kernel died, or a cell took too long.
     """
     import nbformat
     from nbclient import NotebookClient
@@ -123,7 +125,12 @@ def run(path: Path, *, store: bool) -> tuple[float, float]:
     if store:
         _tidy(notebook)
         nbformat.validate(notebook)
-        nbformat.write(notebook, path)
+        part = path.with_suffix(".part")  # whole or not at all: the notebook itself is the only copy
+        try:
+            nbformat.write(notebook, part)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
     else:
         _export(notebook, path)
     print(f"{chr(13) if sys.stdout.isatty() else ''}{path.name}: {total} code cells, {seconds:.0f} s, peak {peak:.0f} MB", flush=True)
@@ -168,15 +175,31 @@ def main(arguments: list[str] | None = None) -> int:
     if options.store:
         clean_environment()
     os.environ["EMBEDDINGS_HEADLESS"] = "1"
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
+    if not options.store:
+        try:
+            OUTPUT.mkdir(exist_ok=True)
+            tempfile.TemporaryFile(dir=OUTPUT).close()
+        except OSError as error:  # said now, not after minutes of computing
+            print(f"The folder output/ cannot be written ({error.strerror}). Copy the project to a folder of your own.", file=sys.stderr)
+            return 1
     failed = []
     for path in paths:
         try:
             run(path, store=options.store)
-        except CellExecutionError as error:
+        except (CellExecutionError, CellTimeoutError) as error:
             print(f"\n{path.name} failed:\n{error}", file=sys.stderr)
-            failed.append(path.name)
+        except DeadKernelError:
+            print(
+                f"\n{path.name} failed: its kernel was ended, often for want of memory. Close other programs, run it again.",
+                file=sys.stderr,
+            )
+        except OSError as error:
+            print(f"\n{path.name} failed: {error}. Is the folder one that you may write to?", file=sys.stderr)
+        else:
+            continue
+        failed.append(path.name)
     if not options.store:
         print("Executed copies and HTML pages: output/")
     if failed:

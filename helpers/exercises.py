@@ -6,13 +6,15 @@ give, and never raises: an answer that breaks is told what broke.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .openai_api import cost_in_dollars
+from .tokens import visible
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Feedback:
     message: str
 
     def __repr__(self) -> str:
-        return f"{'✓ Correct.' if self.correct else '✗ Not yet.'} {self.message}"
+        return f"{'✓ Correct.' if self.correct else '✗ Not yet.'} {visible(self.message)}"
 
 
 NOT_STARTED = Feedback(False, "The answer is still `...`: replace it, run the cell again.")
@@ -37,12 +39,25 @@ def _hint(message: str) -> Feedback:
     return Feedback(False, message)
 
 
-def _number(answer: Any) -> float | None:
+def _array(answer: Any) -> np.ndarray | None:
+    """The answer as numbers, None when it is something else."""
     try:
-        value = np.asarray(answer, dtype=float)
-    except (TypeError, ValueError):
+        return np.asarray(answer.detach().cpu() if hasattr(answer, "detach") else answer, dtype=float)
+    except Exception:  # a learner may give anything, and anything may break here
         return None
-    return float(value.reshape(-1)[0]) if value.size == 1 and np.isfinite(value).all() else None
+
+
+def _number(answer: Any) -> float | None:
+    value = _array(answer)
+    return float(value.reshape(-1)[0]) if value is not None and value.size == 1 and np.isfinite(value).all() else None
+
+
+def _whole(answer: Any) -> list[int] | None:
+    """The answer as one list of whole numbers, None when it is something else."""
+    value = _array(answer)
+    if value is None or value.ndim != 1 or not (np.isfinite(value).all() and (value == np.round(value)).all()):
+        return None
+    return [int(number) for number in value]
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Feedback | None]:
@@ -50,7 +65,7 @@ def _call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Feedback 
     if not callable(function):
         return None, _hint("Give the function itself, without calling it: check_...(my_function).")
     try:
-        result = function(*arguments)
+        result = function(*deepcopy(arguments))  # what it does in place must not change the question
     except Exception as error:  # whatever a learner's code raises is shown to the learner
         return None, _hint(f"Your function stopped with {type(error).__name__}: {error}")
     if result is None or result is Ellipsis:
@@ -60,11 +75,8 @@ def _call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Feedback 
 
 def _same(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
     """Equal in shape and, within `tolerance`, in every number."""
-    try:
-        a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    except (TypeError, ValueError):
-        return False
-    return a.shape == b.shape and bool(np.allclose(a, b, atol=tolerance))
+    a, b = _array(a), _array(b)
+    return a is not None and b is not None and a.shape == b.shape and bool(np.allclose(a, b, atol=tolerance))
 
 
 # --- notebook 1 -----------------------------------------------------------------------------------
@@ -111,10 +123,10 @@ def check_shorten(function: Callable[[Any, int], Any]) -> Feedback:
         return _hint("Cut, but not of length 1 any more: divide by its own Euclidean length.")
     if _same(result, vector[-k:]) or _same(result, vector[-k:] / np.linalg.norm(vector[-k:])):
         return _hint("These are the last numbers. Models trained for shortening put the most important ones first.")
-    size = np.asarray(result, dtype=object).size
-    if size == len(vector):
+    given = _array(result)
+    if given is not None and given.size == len(vector):
         return _hint("Still as long as before: setting numbers to zero, or only normalising, does not shorten. Slice with [:k].")
-    if size == k and _same(result, head / np.abs(head).sum()):
+    if _same(result, head / np.abs(head).sum()):
         return _hint("You divided by the sum of absolute values. Length 1 means that the squares sum to 1.")
     return _hint("Two steps: vector[:k], then divide by np.linalg.norm of what is left.")
 
@@ -155,17 +167,17 @@ def check_ids(answer: Any, tokenizer: Any, text: str) -> Feedback:
         return NOT_STARTED
     right = tokenizer(text, add_special_tokens=False)["input_ids"]
     with_special = tokenizer(text)["input_ids"]
-    given = [int(x) if isinstance(x, (int, np.integer)) else x for x in answer] if isinstance(answer, (list, tuple, np.ndarray)) else answer
+    given = _whole(answer)
     if given == right:
         return _right(f"{len(right)} tokens: {tokenizer.convert_ids_to_tokens(right)}")
     if given == with_special:
         return _hint("[CLS] and [SEP] are still there, at both ends: add_special_tokens=False, or slice them off.")
-    if given == tokenizer.tokenize(text):
+    if isinstance(answer, (list, tuple)) and all(isinstance(x, str) for x in answer) and list(answer) == tokenizer.tokenize(text):
         return _hint("These are the tokens. Their ids are asked for: tokenizer.convert_tokens_to_ids(...).")
-    if given == tokenizer.convert_tokens_to_ids(text.split()) or given == tokenizer.convert_tokens_to_ids(text.lower().split()):
+    if given in (tokenizer.convert_tokens_to_ids(text.split()), tokenizer.convert_tokens_to_ids(text.lower().split())):
         unknown = tokenizer.unk_token_id
         return _hint(f"Splitting at spaces finds no id for some words (id {unknown} means [UNK]): the tokenizer cuts them into pieces.")
-    if isinstance(given, list) and given == [ord(c) for c in text]:
+    if given == [ord(c) for c in text]:
         return _hint("These are Unicode code points of letters. A token is a word or a piece of one.")
     return _hint(f"{len(right)} ids are expected. tokenizer(text)['input_ids'] is the way, with one argument more.")
 
@@ -183,9 +195,8 @@ def check_nearest_tokens(function: Callable[[int, int], Any], vectors: Any, toke
         order = np.argsort(scores if last else -scores, kind="stable")
         return [int(i) for i in order if own or i != token_id][:k]
 
-    try:
-        given = [int(i) for i in np.asarray(result).reshape(-1)]
-    except (TypeError, ValueError):
+    given = _whole(result)
+    if given is None:
         return _hint("Give back token ids (whole numbers), not tokens or scores.")
     if given == top(cosines, own=False):
         return _right("Neighbours by meaning and by form, for the table was learned from use.")
@@ -235,8 +246,7 @@ def check_pooling(function: Callable[[Any, Any], Any]) -> Feedback:
     result, trouble = _call(function, torch.tensor(vectors), torch.tensor(mask))
     if trouble:
         return trouble
-    if hasattr(result, "detach"):
-        result = result.detach().cpu().numpy()
+    given = _array(result)
 
     def fits(vector: np.ndarray) -> bool:
         return _same(result, vector) or _same(result, vector / np.linalg.norm(vector))
@@ -254,7 +264,7 @@ def check_pooling(function: Callable[[Any, Any], Any]) -> Feedback:
         return _hint("The direction is right, the length is not: divide by the norm at the end.")
     if fits(vectors[:3].max(axis=0)) or fits(vectors.max(axis=0)):
         return _hint("That is max pooling. The mean is asked for.")
-    if np.shape(result) == (5,):
+    if given is not None and given.shape == (5,):
         return _hint("One number a token: you averaged over the wrong axis. Average over the tokens, axis 0.")
     return _hint("Sum the vectors whose mask is 1, divide by how many there are, then by the Euclidean norm.")
 
@@ -290,10 +300,10 @@ def check_senses(answer: Any, truth: Sequence[bool], first_rule: Sequence[bool] 
     """Notebook 3: for each sentence, whether its `interest` is the bank's (True) or the mind's (False)."""
     if answer is ...:
         return NOT_STARTED
-    try:
-        given = [bool(value) for value in np.asarray(answer).reshape(-1)]
-    except (TypeError, ValueError):
+    numbers = _array(answer)
+    if numbers is None or not np.isin(numbers, (0, 1)).all():
         return _hint("Give a list of True and False, one for each sentence.")
+    given = [bool(value) for value in numbers.reshape(-1)]
     truth = [bool(value) for value in truth]
     if len(given) != len(truth):
         return _hint(f"{len(truth)} answers are expected, you gave {len(given)}.")
@@ -341,7 +351,7 @@ def check_context(answer: Any, corpus_size: int, wanted: int) -> Feedback:
     if answer is ...:
         return NOT_STARTED
     ids = getattr(answer, "ids", None)
-    if ids is None:
+    if not isinstance(ids, Sized):
         return _hint("Give the context itself: model.embed_context(documents, size=...). Its vectors alone do not say whose they are.")
     if len(ids) == min(wanted, corpus_size):
         return _right(f"{len(ids)} documents stand for the corpus of {corpus_size}.")
@@ -357,7 +367,7 @@ def check_verdict(answer: Any, low: float, high: float) -> Feedback:
     if answer is ...:
         return NOT_STARTED
     right = "better" if low > 0 else "worse" if high < 0 else "cannot tell"
-    given = str(answer).strip().lower()
+    given = answer.strip().lower() if isinstance(answer, str) else ""
     if given not in ("better", "worse", "cannot tell"):
         return _hint('Answer "better", "worse" or "cannot tell".')
     if given == right:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from . import PROJECT_ROOT
+from .tokens import short
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,7 +28,11 @@ def _json_lines(path: Path) -> list[dict]:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
-                rows.append({"_id": str(row["_id"]), "title": str(row.get("title") or ""), "text": str(row["text"])})
+                title, text = row.get("title") or "", row["text"]
+                if not (isinstance(text, str) and isinstance(title, str)):
+                    raise TypeError("title and text must be texts")
+                (title + text).encode()  # half a character, which JSON can write, is in no text
+                rows.append({"_id": str(row["_id"]), "title": title, "text": text})
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{path.name}, line {number}: expected a JSON object with _id and text ({error})") from error
     return rows
@@ -37,13 +41,14 @@ def _json_lines(path: Path) -> list[dict]:
 def read_qrels(path: Path) -> Qrels:
     """Judgements above 0 of a BEIR table: query-id, corpus-id, score, separated by tabs, with a header."""
     qrels: Qrels = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.reader(file, delimiter="\t"), start=1):
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
             if number == 1:
                 continue
             try:
-                query, document, score = row[0], row[1], int(row[2])
-            except (IndexError, ValueError) as error:
+                query, document, score = line.rstrip("\n").split("\t")[:3]
+                score = int(score)
+            except ValueError as error:
                 raise ValueError(f"{path.name}, line {number}: expected query-id, corpus-id and a whole score") from error
             if score > 0:
                 qrels.setdefault(query, {})[document] = score
@@ -154,10 +159,18 @@ def bm25_scores(documents: Sequence[str], queries: Sequence[str]) -> np.ndarray:
     """Scores of the lexical baseline (BM25 as in Lucene, English stop words), shape (queries, documents)."""
     import bm25s
 
-    retriever = bm25s.BM25(method="lucene")
-    retriever.index(bm25s.tokenize(list(documents), stopwords="en", show_progress=False), show_progress=False)
-    asked = bm25s.tokenize(list(queries), stopwords="en", return_ids=False, show_progress=False)
-    return np.stack([retriever.get_scores(words) if words else np.zeros(len(documents)) for words in asked])
+    found, asked = (
+        bm25s.tokenize(list(part), stopwords="en", return_ids=False, show_progress=False) if len(part) else []
+        for part in (documents, queries)
+    )
+    scores = np.zeros((len(asked), len(found)), dtype=np.float32)
+    if any(found):  # without one word in any document there is nothing to index
+        retriever = bm25s.BM25(method="lucene")
+        retriever.index(found, show_progress=False)
+        for row, words in zip(scores, asked, strict=True):
+            if words:
+                row[:] = retriever.get_scores(words)
+    return scores
 
 
 def measure(scores: ArrayLike, query_ids: Sequence[str], document_ids: Sequence[str], qrels: Qrels, *, depth: int = 100) -> pd.DataFrame:
@@ -165,12 +178,23 @@ def measure(scores: ArrayLike, query_ids: Sequence[str], document_ids: Sequence[
 
     Args:
         scores: (queries, documents), larger is better. Equal scores go to the document that stands first.
+
+    Raises:
+        ValueError: the scores do not fit the ids or are not numbers, an id stands twice, or a query has no judgement.
     """
     import ir_measures
 
     scores = np.asarray(scores, dtype=float)
     if scores.shape != (len(query_ids), len(document_ids)):
         raise ValueError(f"scores {scores.shape} do not fit {len(query_ids)} queries and {len(document_ids)} documents")
+    if np.isnan(scores).any():
+        raise ValueError("scores contain NaN, which has no place in a ranking")
+    for name, ids in (("query", query_ids), ("document", document_ids)):
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"a {name} id stands twice")
+    unjudged = [query for query in query_ids if query not in qrels]
+    if unjudged:
+        raise ValueError(f"query {short(unjudged[0])} has no judgement ({len(unjudged)} such); leave it out")
     run = {}
     for query, row in zip(query_ids, scores, strict=True):
         best = np.argsort(-row, kind="stable")[:depth]
@@ -199,6 +223,8 @@ def bootstrap(values: ArrayLike, *, draws: int = 10_000, seed: int = 0) -> Inter
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"one value a query is needed, got shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError("the values contain NaN or infinity; they have no mean")
     rng = np.random.default_rng(seed)
     means = values[rng.integers(0, len(values), (draws, len(values)))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])

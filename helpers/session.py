@@ -13,6 +13,7 @@ from rich.console import Console
 from . import artifacts, charts, openai_api
 from .console import get_console
 from .device import pick_device
+from .tokens import visible
 
 SHOWN = ("torch", "transformers", "sentence-transformers")
 
@@ -45,7 +46,12 @@ def try_it(show: Callable[..., Any], *texts: str, labels: tuple[str, ...] = (), 
     """Let a reader call `show(*texts)` with texts of their own.
 
     In JupyterLab: one box a text and a button, the answer below. Headless: the plain call, once.
+
+    Raises:
+        ValueError: `labels` are not as many as `texts`.
     """
+    if labels and len(labels) != len(texts):
+        raise ValueError(f"{len(texts)} texts need as many labels, got {len(labels)}")
     if not charts.is_live():
         show(*texts)
         return
@@ -63,9 +69,9 @@ def try_it(show: Callable[..., Any], *texts: str, labels: tuple[str, ...] = (), 
         answer.clear_output(wait=True)
         with answer:
             try:
-                show(*(box.value for box in boxes))
+                show(*(box.value.encode("utf-8", "replace").decode() for box in boxes))  # half an emoji, which JSON can bring, is "?"
             except Exception as error:  # the box stays usable whatever was typed; the error is shown in words
-                print(f"{type(error).__name__}: {error}")
+                print(f"{type(error).__name__}: {visible(error)}")
 
     run.on_click(call)
     display(widgets.VBox([*boxes, run, answer]))

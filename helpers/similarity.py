@@ -12,6 +12,8 @@ def _rows(values: ArrayLike, name: str) -> np.ndarray:
         values = values.detach().float().cpu().numpy()
     try:
         matrix = np.asarray(values)
+        if np.iscomplexobj(matrix):
+            raise TypeError("complex numbers have no place here")
         matrix = matrix if matrix.dtype == np.float32 else matrix.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers in rows of equal length: {error}") from error
@@ -27,6 +29,8 @@ def _rows(values: ArrayLike, name: str) -> np.ndarray:
 def unit(values: ArrayLike) -> np.ndarray:
     """Every row divided by its Euclidean length, shape (n, d). A zero row stays zero."""
     matrix = _rows(values, "values")
+    _, exponent = np.frexp(np.abs(matrix).max(axis=1, keepdims=True))
+    matrix = np.ldexp(matrix, -exponent)  # by a power of two, so exact; the squares of 1e30 would overflow, those of 1e-30 vanish
     lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
     return matrix / np.where(lengths == 0, 1.0, lengths)
 
@@ -53,10 +57,16 @@ def nearest(query: ArrayLike, vectors: ArrayLike, k: int = 10) -> tuple[np.ndarr
 
     Ties go to the lower row number, so that the order repeats.
 
+    Raises:
+        ValueError: `query` is not one vector, `k` is no number of rows, or see `cosine_matrix`.
+
     >>> nearest([1, 0], [[0, 1], [1, 0], [1, 1]], k=2)[0].tolist()
     [1, 2]
     """
-    scores = cosine_matrix(query, vectors)[0]
+    cosines = cosine_matrix(query, vectors)
+    if len(cosines) != 1:
+        raise ValueError(f"query must be one vector, got {len(cosines)}; call nearest for each of them")
+    scores = cosines[0]
     if not 1 <= k <= len(scores):
         raise ValueError(f"k must lie between 1 and {len(scores)}, got {k}")
     order = np.argsort(-scores, kind="stable")[:k]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import reprlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -12,6 +15,9 @@ if TYPE_CHECKING:
 
 KINDS = ("word", "suffix", "control")
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+#: Control characters, marks that turn the direction of writing, halves of a character: no screen shows them, and charts,
+#: tables and UTF-8 break on them.
+UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
 def kind(token: str) -> str:
@@ -23,6 +29,22 @@ def kind(token: str) -> str:
     if token.startswith("[") and token.endswith("]") and len(token) > 2:
         return "control"
     return "suffix" if token.startswith("##") and len(token) > 2 else "word"
+
+
+def visible(text: object) -> str:
+    """`text` as a screen can show it: what is not to be seen is written as its escape. New lines and tabs stay.
+
+    >>> print(visible("bank\\x00 \\ud83d"))
+    bank\\x00 \\ud83d
+    """
+    return UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def short(value: object) -> str:
+    """`value` as Python writes it, for an error message: what is left out of a long one is marked by `...`."""
+    brief = reprlib.Repr()
+    brief.maxlist = brief.maxstring = brief.maxother = 60
+    return visible(brief.repr(value))
 
 
 def vocabulary(tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -37,26 +59,28 @@ def vocabulary_frame(tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
     return pd.DataFrame({"id": range(len(words)), "token": words, "kind": [kind(word) for word in words]})
 
 
-def token_labels(tokens: list[str]) -> list[str]:
+def token_labels(tokens: Sequence[str]) -> list[str]:
     """Names for the axis of a chart: repeated tokens get a number, so that no two are the same.
 
     >>> token_labels(["the", "rate", "the"])
     ['the₁', 'rate', 'the₂']
     """
-    counts, seen = Counter(tokens), Counter()
-    labels = []
+    counts, seen, labels = Counter(tokens), Counter(), {}
     for token in tokens:
-        seen[token] += 1
-        labels.append(token + str(seen[token]).translate(SUBSCRIPTS) if counts[token] > 1 else token)
-    return labels
+        label = token
+        while counts[token] > 1 and (label == token or label in labels or label in counts):  # a text may hold "the₁" itself
+            seen[token] += 1
+            label = token + str(seen[token]).translate(SUBSCRIPTS)
+        labels[label] = None
+    return list(labels)
 
 
-def find_token(tokens: list[str], token: str) -> int:
+def find_token(tokens: Sequence[str], token: str) -> int:
     """Place of the first `token` in `tokens`.
 
     Raises:
         ValueError: it is not among them; the message lists those that are.
     """
     if token not in tokens:
-        raise ValueError(f"{token!r} is not one of the tokens {tokens}. Choose one of these.")
-    return tokens.index(token)
+        raise ValueError(f"{short(token)} is not one of the tokens {short(list(tokens))}. Choose one of these.")
+    return list(tokens).index(token)

@@ -1,0 +1,210 @@
+"""Odd use of the notebooks, in real kernels: cells out of order and twice, restarts, other folders, no home, no rights, killed kernels."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbclient.util import run_sync
+from nbformat.v4 import new_code_cell, new_notebook
+
+from helpers import PROJECT_ROOT, execute
+
+PATHS = {path.name[:2]: path for path in execute.NOTEBOOKS.glob("*.ipynb")}
+
+
+class Session:
+    """A notebook in a kernel of its own, driven cell by cell, as a learner does."""
+
+    def __init__(self, client):
+        self.client, self.notebook = client, client.nb
+        self.code = [cell for cell in self.notebook.cells if cell.cell_type == "code"]
+
+    def run(self, cell):
+        """Outputs of a cell of the notebook, or of a line typed below it."""
+        if isinstance(cell, str):
+            cell = new_code_cell(cell)
+            self.notebook.cells.append(cell)
+        self.client.execute_cell(cell, self.notebook.cells.index(cell))
+        return "".join(output.get("text", "") for output in cell.outputs)
+
+    def restart(self):
+        run_sync(self.client.km.restart_kernel)(now=True)
+        run_sync(self.client.kc.wait_for_ready)(timeout=60)
+
+    def find(self, words):
+        return next(cell for cell in self.code if words in cell.source)
+
+
+@contextmanager
+def opened(number, cwd=execute.NOTEBOOKS):
+    notebook = nbformat.read(PATHS[number], as_version=4)
+    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(cwd)}})
+    with client.setup_kernel():
+        yield Session(client)
+
+
+def text_of(cell):
+    return "".join(output.get("text", "") for output in cell.outputs)
+
+
+def checked(cell):
+    return "nbval-check-output" in cell.metadata.get("tags", []) and bool(text_of(cell))
+
+
+def run_all(session, times=1):
+    """Every cell from the top, each as often as said; the outputs that must repeat are the stored ones each time."""
+    for cell in session.code:
+        stored, must = text_of(cell), checked(cell)
+        for _ in range(times):
+            session.run(cell)
+            assert not must or text_of(cell) == stored, cell.id
+
+
+def listens(port):
+    with socket.socket() as caller:
+        caller.settimeout(2)
+        return caller.connect_ex(("127.0.0.1", port)) == 0
+
+
+# --- order --------------------------------------------------------------------------------------------
+
+
+def test_a_cell_run_out_of_order_names_what_is_missing_and_the_notebook_still_runs_from_the_top():
+    with opened("03") as session:
+        asks = session.find("exercises.check_layer")
+        with pytest.raises(CellExecutionError, match="name 'exercises' is not defined"):
+            session.run(asks)
+        session.run(session.code[0])
+        with pytest.raises(CellExecutionError, match="name 'parting' is not defined"):
+            session.run(asks)
+        run_all(session)
+
+
+def test_every_cell_run_twice_gives_the_same_results():
+    with opened("03") as session:
+        run_all(session, times=2)
+
+
+def test_a_kernel_restarted_in_the_middle_starts_anew_and_its_server_is_gone():
+    with opened("01") as session:
+        for cell in session.code[:4]:
+            session.run(cell)
+            session.run(cell)
+        port = int(session.run("print(openai_api.local_server().base_url.split(':')[2].split('/')[0])"))
+        assert listens(port)
+        session.restart()
+        assert not listens(port)
+        with pytest.raises(CellExecutionError, match="name 'client' is not defined"):
+            session.run(session.find("sentences = ["))
+        run_all(session, times=2)
+        servers = "import threading; print(sum(thread.name == 'local-openai-server' for thread in threading.enumerate()))"
+        assert session.run(servers).strip() == "1", "cells run twice start no second server"
+
+
+# --- place --------------------------------------------------------------------------------------------
+
+
+def test_two_notebooks_at_once_and_started_from_another_folder_give_the_stored_results(tmp_path):
+    def learner(number):
+        with opened(number, cwd=tmp_path) as session:
+            run_all(session)
+
+    with ThreadPoolExecutor() as room:
+        for done in [room.submit(learner, number) for number in ("01", "02")]:
+            done.result(timeout=280)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", sorted(PATHS))
+def test_a_helpers_py_of_the_learners_beside_the_notebook_is_named_by_the_first_cell(number, tmp_path):
+    (tmp_path / "helpers.py").write_text("mine = True\n", encoding="utf-8")
+    with opened(number, cwd=tmp_path) as session, pytest.raises(CellExecutionError) as caught:
+        session.run(session.code[0])
+    told = str(caught.value)
+    assert "from 'helpers'" in told and str(tmp_path / "helpers.py") in told
+    assert "rename it" in told and "restart the kernel" in told
+
+
+@pytest.fixture
+def read_only():
+    """A copy of the project that may be read and not written, and an environment whose home cannot be made."""
+    folder = Path(tempfile.mkdtemp())
+    for name in ("data", "helpers", "models", "notebooks", "themes"):
+        shutil.copytree(PROJECT_ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+    for path in folders:
+        path.chmod(0o555)
+    nowhere = {name: str(folder / "home") for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
+    yield folder, {**os.environ, **nowhere, "PYTHONPATH": str(folder)}
+    for path in folders:
+        path.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def without_rights(read_only, *arguments):
+    folder, environment = read_only
+    command = [sys.executable, *arguments]
+    if os.name == "nt":
+        pytest.skip("a folder cannot be made read-only by its mode on Windows")
+    if os.geteuid() == 0:  # root may write everywhere, unless it gives that right away
+        if not shutil.which("setpriv"):
+            pytest.skip("root ignores permissions, and setpriv is not here to end that")
+        command = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *command]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, timeout=280)
+    assert sorted(path.name for path in folder.iterdir()) == ["data", "helpers", "models", "notebooks", "themes"]
+    return done
+
+
+def test_the_cells_of_a_notebook_run_for_a_user_without_a_home_in_a_folder_that_cannot_be_written(read_only):
+    code = [cell.source for cell in nbformat.read(PATHS["03"], as_version=4).cells if cell.cell_type == "code"]
+    run = "import json, sys; from IPython.core.interactiveshell import InteractiveShell as Shell\n"
+    run += "shell = Shell(); [shell.run_cell(cell).raise_error() for cell in json.loads(sys.argv[1])]; print('to the end')"
+    done = without_rights(read_only, "-c", run, json.dumps(code))
+    assert done.stdout.endswith("to the end\n"), done.stderr
+
+
+def test_running_notebooks_in_a_folder_that_cannot_be_written_says_so_at_once(read_only):
+    done = without_rights(read_only, "-m", "helpers.execute", "03")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "output/ cannot be written" in done.stderr and "Copy the project" in done.stderr
+
+
+# --- ends ---------------------------------------------------------------------------------------------
+
+
+def test_a_kernel_that_is_killed_is_reported_and_leaves_the_notebook_and_no_process(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(execute, "NOTEBOOKS", tmp_path)
+    path = tmp_path / "09_killed.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell("import os, signal\nos.kill(os.getpid(), getattr(signal, 'SIGKILL', 9))")]), path)
+    before, others = path.read_bytes(), set(psutil.Process().children(recursive=True))
+    assert execute.main(["--store", "09"]) == 1
+    assert "its kernel was ended" in capsys.readouterr().err
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    assert set(psutil.Process().children(recursive=True)) <= others
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sets no limit on the size of a file")
+def test_a_disk_that_ends_while_a_notebook_is_stored_leaves_it_whole(tmp_path):
+    path = tmp_path / "09_long.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell("print('x' * 900_000)")]), path)
+    before = path.read_bytes()
+    code = (
+        "import resource, sys; from pathlib import Path; from helpers import execute\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))  # the system refuses to write on\n"
+        "execute.NOTEBOOKS = Path(sys.argv[1]); sys.exit(execute.main(['--store', '09']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=PROJECT_ROOT)
+    assert done.returncode == 1 and "09_long.ipynb failed: [Errno 27]" in done.stderr and "Traceback" not in done.stderr
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
