@@ -98,6 +98,9 @@ def _texts(texts: Sequence[str]) -> list[str]:
     wrong = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
     if wrong is not None:
         raise TypeError(f"text {wrong} is a {type(texts[wrong]).__name__}; every element must be a text")
+    broken = next((i for i, text in enumerate(texts) if any("\ud800" <= sign <= "\udfff" for sign in text)), None)
+    if broken is not None:
+        raise ValueError(f"text {broken} holds half a character; repair it: text.encode('utf-8', 'replace').decode()")
     return texts
 
 
