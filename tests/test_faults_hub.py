@@ -295,6 +295,7 @@ def test_a_damaged_record_is_named_with_what_to_do(tmp_path):
         assert book.read_bytes() == damaged, "what was recorded is not thrown away"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows replaces no open file: the second kernel warns and does not record")
 def test_kernels_that_record_at_once_leave_a_record_that_can_be_read(tmp_path):
     files, book = FILES / "1_Pooling", tmp_path / "hub.json"
     kernels = [
