@@ -122,7 +122,8 @@ def _texts(value: Any, tokenizer: Any, limit: int) -> tuple[list[list[int]], int
         raise ApiError(400, "every element of 'input' must be a text.", "input", "invalid_type")
     if not all(item for item in value):
         raise ApiError(400, "'input' cannot be an empty text.", "input", "empty_string")
-    ids = tokenizer([text.encode("utf-8", "replace").decode() for text in value], verbose=False)["input_ids"]
+    value = [text.encode("utf-8", "replace").decode() for text in value]  # half of a surrogate pair is no text
+    ids = tokenizer(value, verbose=False)["input_ids"]
     longest = max(map(len, ids))
     if longest > limit:
         raise ApiError(400, f"This model's maximum context length is {limit} tokens, however you requested {longest} tokens.", "input")

