@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 SOURCES = ("bundled", "hub")
 HUB_SECONDS = 8  # until the Hub has answered a first question; a download may then take as long as it needs
 PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # the disk, or one's share of it
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 STALE_SECONDS = 3600  # a part older than this belongs to a process that was killed
 
 
@@ -198,17 +200,16 @@ def _why(error: BaseException) -> str:
     chain = [error]
     while chain[-1].__cause__ or chain[-1].__context__:
         chain.append(chain[-1].__cause__ or chain[-1].__context__)
-    numbers = {cause.errno for cause in chain if isinstance(cause, OSError)}
-    if errno.ENOSPC in numbers:
+    if any(isinstance(cause, OSError) and cause.errno in FULL for cause in chain):
         return "the disk is full. Make room, or set HF_HOME to a folder on another disk"
-    if numbers & {errno.EACCES, errno.EPERM, errno.EROFS}:
+    if any(isinstance(cause, OSError) and cause.filename and cause.errno in FORBIDDEN for cause in chain):  # a file, not a connection
         return "the Hub's cache cannot be written. Set HF_HOME to a folder of your own"
     if any(type(cause).__name__ == "OfflineModeIsEnabled" for cause in chain):
         return "HF_HUB_OFFLINE is set, and the cache has not got all files"
     words = (getattr(error, "strerror", None) or str(error)).strip().partition("\n")[0][:120]  # strerror: without the path
     said = words if isinstance(error, TimeoutError) else f"{type(error).__name__} {words}".strip()
     proxies = [name for name in PROXIES if os.environ.get(name)]
-    return f"{said}, through the proxy in {proxies[0]}" if proxies else said
+    return f"{said}; the proxy in {proxies[0]} may be why" if proxies else said
 
 
 def _sweep(folder: Path, pattern: str) -> None:

@@ -75,6 +75,12 @@ def everything(done, *folders):
     return b"\0".join([done.stdout.encode(), done.stderr.encode(), *(path.read_bytes() for path in files)])
 
 
+def kernels(folder):
+    """What still runs, or left its connection file, for a run with its runtime files in `folder`."""
+    running = [process.pid for process in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(process.info["cmdline"] or [])]
+    return running + list(folder.rglob("kernel-*.json"))
+
+
 def assert_no_key(found):
     assert KEY.encode() not in found and KEY[::-1].encode() not in found
     assert KEY[:-1].encode() not in found, "not even most of it"
@@ -95,14 +101,17 @@ def test_a_whole_run_of_notebook_1_leaves_no_key_in_text_notebook_or_page(parrot
     found = everything(done, tmp_path)
     assert b"[OPENAI_API_KEY]" in found, "it would have stood there"
     assert_no_key(found)
+    assert kernels(tmp_path) == []
 
 
-def test_a_run_that_fails_shows_no_key_and_what_to_do(parrot, tmp_path):
+def test_a_run_that_fails_shows_no_key_and_what_to_do_and_leaves_no_kernel(parrot, tmp_path):
     parrot.status = 401
-    done = run(parrot, "-c", HEADLESS, str(tmp_path / "output"), IPYTHONDIR=str(tmp_path / "ipython"))
+    folders = {name: str(tmp_path / name) for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR")}
+    done = run(parrot, "-c", HEADLESS, str(tmp_path / "output"), **folders)
     assert done.returncode == 1 and parrot.heard == {KEY}
     assert "AuthenticationError" in done.stderr and "Check OPENAI_API_KEY and OPENAI_BASE_URL together" in done.stderr
     assert_no_key(everything(done, tmp_path))
+    assert kernels(tmp_path) == []
 
 
 def test_a_live_kernel_shows_no_key_in_a_traceback(parrot, monkeypatch):
