@@ -238,6 +238,11 @@ def test_a_key_with_a_character_that_cannot_be_sent_is_refused_without_showing_i
     assert "planted" not in str(caught.value)
 
 
+def cut_at_the_end_of_a_line(path):
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text[: text.index("success")], encoding="utf-8")
+
+
 @pytest.fixture
 def themes(tmp_path, monkeypatch):
     shutil.copytree(console.THEMES, tmp_path / "themes")
@@ -255,11 +260,12 @@ def test_a_missing_theme_is_named_with_what_there_is(themes):
     "fault",
     [
         cut,
+        cut_at_the_end_of_a_line,
         emptied,
         lambda path: path.write_bytes(b"\xff\xfe\x00"),
         lambda path: path.write_text("[styles]\nfocus = bold on on\n", encoding="utf-8"),
     ],
-    ids=["cut", "emptied", "bytes", "no style"],
+    ids=["cut", "cut at a line", "emptied", "bytes", "no style"],
 )
 def test_a_broken_theme_is_named_with_the_command_that_restores_it(themes, fault):
     fault(themes / "dark.theme")
