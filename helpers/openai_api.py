@@ -366,17 +366,28 @@ def vectors_of(response: Any, count: int) -> np.ndarray:
     Raises:
         ValueError: not one vector for each text, vectors of several lengths, or numbers that are not finite.
     """
+    if len(response.data) != count:
+        raise ValueError(
+            f"The endpoint answered {len(response.data)} vectors for {count} texts. Run the cell again; if it stays, {ANOTHER}"
+        )
+    if {item.index for item in response.data} != set(range(count)):
+        raise ValueError(
+            f"The endpoint's {count} vectors are not numbered from 0 to {count - 1}. Run the cell again; if it stays, {ANOTHER}"
+        )
     items = sorted(response.data, key=lambda item: item.index)
-    if [item.index for item in items] != list(range(count)):
-        raise ValueError(f"The endpoint answered {len(items)} vectors for {count} texts. Run the cell again; if it stays, {ANOTHER}")
     lengths = {len(item.embedding or ()) for item in items}
     if len(lengths) > 1 or 0 in lengths:
         raise ValueError(
             f"The endpoint answered vectors of the lengths {sorted(lengths)}; one model has one length. {ANOTHER.capitalize()}"
         )
-    vectors = np.array([item.embedding for item in items], dtype=np.float64)
+    try:
+        vectors = np.array([item.embedding for item in items], dtype=np.float64)
+    except (TypeError, ValueError):  # words among the numbers
+        vectors = np.full(1, np.nan)
     if not np.isfinite(vectors).all():
-        raise ValueError(f"The endpoint answered a vector with numbers that are not finite. Run the cell again; if it stays, {ANOTHER}")
+        raise ValueError(
+            f"The endpoint answered a vector with entries that are no finite numbers. Run the cell again; if it stays, {ANOTHER}"
+        )
     return vectors
 
 

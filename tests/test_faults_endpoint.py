@@ -166,14 +166,16 @@ def test_an_answer_that_is_not_embeddings_points_to_the_base_url(endpoint, answe
     ("body", "message"),
     [
         (embeddings(GOOD[:2]), "answered 2 vectors for 3 texts"),
-        (embeddings(GOOD, order=[0, 1, 1]), "answered 3 vectors for 3 texts"),
-        (embeddings([GOOD[0], [float("nan"), 1.0], GOOD[2]]), "not finite"),
-        (embeddings([GOOD[0], [float("inf"), 1.0], GOOD[2]]), "not finite"),
+        (embeddings(GOOD, order=[0, 1, 1]), "not numbered from 0 to 2"),
+        (embeddings([GOOD[0], [float("nan"), 1.0], GOOD[2]]), "no finite numbers"),
+        (embeddings([GOOD[0], [float("inf"), 1.0], GOOD[2]]), "no finite numbers"),
+        (embeddings([GOOD[0], ["a", 1.0], GOOD[2]]), "no finite numbers"),
+        (embeddings(GOOD).replace('"index": 1', '"index": null'), "not numbered from 0 to 2"),
         (embeddings([GOOD[0], GOOD[1], [0.1, 0.2, 0.3]]), r"lengths \[2, 3\]"),
         (embeddings([GOOD[0], GOOD[1], None]), r"lengths \[0, 2\]"),
         (embeddings([[], [], []]), r"lengths \[0\]"),
     ],
-    ids=["missing", "twice", "nan", "inf", "length", "null", "empty"],
+    ids=["missing", "twice", "nan", "inf", "word", "no number", "length", "null", "empty"],
 )
 def test_vectors_that_cannot_be_right_are_refused_with_what_to_do(endpoint, body, message):
     with pytest.raises(ValueError, match=f"(?i){message}.*take another endpoint or model in .env"):
