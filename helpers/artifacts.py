@@ -7,10 +7,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import threading
+import time
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -24,10 +29,19 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 SOURCES = ("bundled", "hub")
+HUB_SECONDS = 8  # until the Hub has answered a first question; a download may then take as long as it needs
+PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # the disk, or one's share of it
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+STALE_SECONDS = 3600  # a part older than this belongs to a process that was killed
 
 
 class ArtifactError(RuntimeError):
     """A file of a model or data set is missing, cut, altered or out of reach."""
+
+
+class OutOfReach(ArtifactError):
+    """The Hub did not deliver: no network, no answer, no right or no room to store the files."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +142,7 @@ def fetch(repo_id: str, revision: str, patterns: list[str], *, repo_type: str = 
         back: what to do instead, the end of the error's message.
 
     Raises:
-        ArtifactError: the Hub cannot be reached and the cache has not got the files.
+        OutOfReach: the cache has not got the files and the Hub did not deliver them.
     """
     from huggingface_hub import snapshot_download
 
@@ -139,14 +153,87 @@ def fetch(repo_id: str, revision: str, patterns: list[str], *, repo_type: str = 
             return directory
     except Exception:  # noqa: S110 - nothing cached yet, whatever the library calls it
         pass
-    if size:
-        print(f"{repo_id}: downloading {size}", flush=True)
     try:
-        return Path(snapshot_download(**wanted, etag_timeout=5))
+        _ask_hub(repo_id, revision, repo_type)
+        if size:
+            print(f"{repo_id}: downloading {size}", flush=True)
+        directory = Path(snapshot_download(**wanted, etag_timeout=5))
     except Exception as error:
-        raise ArtifactError(
-            f"{repo_id} could not be fetched from the Hub ({type(error).__name__}). Check the network and try again, or {back}"
+        raise OutOfReach(
+            f"{repo_id} could not be fetched from the Hub: {_why(error)}. Mend that and run this cell again, or {back}"
         ) from error
+    _sweep(directory.parents[1] / "blobs", "*.incomplete")
+    return directory
+
+
+def _ask_hub(repo_id: str, revision: str, repo_type: str) -> None:
+    """One question to the Hub, given up after `HUB_SECONDS`: downloads retry for half a minute, or wait without end.
+
+    In a thread, because a socket's timeout holds for one address at a time and not for the search of the name.
+
+    Raises:
+        TimeoutError: no answer in time.
+        Exception: whatever the library makes of a refusal.
+    """
+    from huggingface_hub import HfApi
+
+    answer: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            HfApi().repo_info(repo_id, revision=revision, repo_type=repo_type, timeout=HUB_SECONDS)
+            answer.append(None)
+        except Exception as error:
+            answer.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(HUB_SECONDS)
+    if not answer:
+        raise TimeoutError(f"no answer within {HUB_SECONDS} seconds")
+    if answer[0] is not None:
+        raise answer[0]
+
+
+def _why(error: BaseException) -> str:
+    """The cause of a failed download in a few words, without paths, addresses or what a proxy's address may hold."""
+    chain = [error]
+    while chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(chain[-1].__cause__ or chain[-1].__context__)
+    if any(isinstance(cause, OSError) and cause.errno in FULL for cause in chain):
+        return "the disk is full. Make room, or set HF_HOME to a folder on another disk"
+    if any(isinstance(cause, OSError) and cause.filename and cause.errno in FORBIDDEN for cause in chain):  # a file, not a connection
+        return "the Hub's cache cannot be written. Set HF_HOME to a folder of your own"
+    if any(type(cause).__name__ == "OfflineModeIsEnabled" for cause in chain):
+        return "HF_HUB_OFFLINE is set, and the cache has not got all files"
+    words = (getattr(error, "strerror", None) or str(error)).strip().partition("\n")[0][:120]  # strerror: without the path
+    said = words if isinstance(error, TimeoutError) else f"{type(error).__name__} {words}".strip()
+    proxies = [name for name in PROXIES if os.environ.get(name)]
+    return f"{said}; the proxy in {proxies[0]} may be why" if proxies else said
+
+
+def _sweep(folder: Path, pattern: str) -> None:
+    """Remove parts that a killed process left; a part that somebody still writes is younger."""
+    for part in folder.glob(pattern):
+        with suppress(OSError):  # gone already, or not ours
+            if time.time() - part.stat().st_mtime > STALE_SECONDS:
+                part.unlink()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: other kernels may read and write it at the same time, and disks fill up.
+
+    Raises:
+        OSError: it could not be written; what was there before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent, f"{path.name}.*.part")
+    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def record(repo_id: str, directory: Path, *, book: Path | None = None) -> dict[str, str]:
@@ -155,10 +242,16 @@ def record(repo_id: str, directory: Path, *, book: Path | None = None) -> dict[s
     For repositories whose hashes nobody here could know. The folder's name is the resolved commit.
 
     Raises:
-        ArtifactError: the files are not the ones that were recorded.
+        ArtifactError: the files are not the ones that were recorded, or the record cannot be read.
     """
     book = book or PROJECT_ROOT / ".cache" / "hub.json"
-    known = json.loads(book.read_text(encoding="utf-8")) if book.is_file() else {}
+    try:
+        known = dict(json.loads(book.read_text(encoding="utf-8"))) if book.is_file() else {}
+    except (ValueError, TypeError) as error:
+        raise ArtifactError(
+            ".cache/hub.json, the record of what was downloaded first, is damaged. If you trust the files in the Hub's cache, "
+            "remove .cache/hub.json and run the cell again"
+        ) from error
     files = {
         path.relative_to(directory).as_posix(): sha256(path)
         for path in sorted(directory.rglob("*"))
@@ -166,10 +259,10 @@ def record(repo_id: str, directory: Path, *, book: Path | None = None) -> dict[s
     }
     found = {"commit": directory.name, **files}
     if repo_id not in known:
-        book.parent.mkdir(parents=True, exist_ok=True)
-        part = book.with_suffix(".part")
-        part.write_text(json.dumps({**known, repo_id: found}, indent=2, sort_keys=True), encoding="utf-8")
-        part.replace(book)
+        try:
+            write_whole(book, json.dumps({**known, repo_id: found}, indent=2, sort_keys=True).encode())
+        except OSError as error:
+            warnings.warn(f"The hashes of {repo_id} could not be noted ({error.strerror}); the next run cannot compare.", stacklevel=2)
     elif known[repo_id] != found:
         changed = sorted(name for name in {*found, *known[repo_id]} if found.get(name) != known[repo_id].get(name))
         raise ArtifactError(
@@ -183,7 +276,8 @@ def hub_directory(artifact: Artifact) -> Path:
     """Folder of the artifact's files in the Hub's cache at the pinned revision, downloaded when absent, verified.
 
     Raises:
-        ArtifactError: the Hub cannot be reached and the cache has not got the files, or their bytes differ.
+        OutOfReach: the cache has not got the files and the Hub did not deliver them.
+        ArtifactError: their bytes differ.
     """
     back = "take the bundled copy: set EMBEDDINGS_SOURCE=bundled and restart the kernel"
     directory = fetch(artifact.repo_id, artifact.revision, list(artifact.files), back=back)
@@ -194,10 +288,17 @@ def hub_directory(artifact: Artifact) -> Path:
 def locate(artifact: Artifact) -> Path:
     """Folder of the artifact's verified files, from the chosen source.
 
+    A Hub out of reach is said, and the bundled copy taken: its bytes are the same. Other bytes never are.
+
     Raises:
         ArtifactError: the files are missing, altered or out of reach.
     """
-    return {"bundled": bundled_directory, "hub": hub_directory}[source()](artifact)
+    if source() == "hub":
+        try:
+            return hub_directory(artifact)
+        except OutOfReach as error:
+            print(f"{error.args[0]}\nGoing on with the bundled copy, which has the same bytes.", flush=True)
+    return bundled_directory(artifact)
 
 
 @cache

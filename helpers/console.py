@@ -12,6 +12,7 @@ from . import PROJECT_ROOT
 
 THEMES = PROJECT_ROOT / "themes"
 WIDTH = 100
+STYLES = ("title", "muted", "token", "score", "focus", "success", "warning", "error")  # what the series prints with
 
 
 def load_theme(name: str) -> Theme:
@@ -28,11 +29,14 @@ def load_theme(name: str) -> Theme:
             "Set EMBEDDINGS_THEME to one of these, or restore the file: git checkout -- themes"
         )
     try:
-        return Theme.read(str(path))
+        theme = Theme.read(str(path))
+        if missing := [style for style in STYLES if style not in theme.style_names]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
     except Exception as error:  # configparser and rich raise many kinds; the reader needs one
         raise ValueError(
             f"themes/{path.name} cannot be read ({type(error).__name__}: {error}). Restore it: git checkout -- themes"
         ) from error
+    return theme
 
 
 @cache

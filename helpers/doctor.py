@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 import psutil
 
 from . import PROJECT_ROOT, __version__, artifacts, openai_api, projection
+from .console import get_console
 
 PACKAGES = (
     "torch", "transformers", "sentence-transformers", "huggingface-hub", "openai", "altair", "vegafusion",
@@ -84,6 +85,11 @@ def _network() -> str:
     return f"source {artifacts.source()}; set: {', '.join(flags) or 'none of the proxy and offline variables'}"
 
 
+def _theme() -> str:
+    get_console()
+    return os.environ.get("EMBEDDINGS_THEME", "").strip() or "light"
+
+
 def _renderer() -> str:
     import altair as alt
 
@@ -112,6 +118,7 @@ def report() -> Iterator[tuple[str, str]]:
     yield "collections", _guard(_collections)
     yield "OpenAI", _guard(_key)
     yield "network", _guard(_network)
+    yield "theme", _guard(_theme)
     yield "charts", _guard(_renderer)
     for name in PACKAGES:
         yield name, _version(name)
@@ -121,7 +128,7 @@ def main() -> int:
     """Print the report; 1 when it holds a problem."""
     problems = 0
     for name, finding in report():
-        print(f"{name:<22} {finding}", flush=True)
+        print(openai_api.hide_key(f"{name:<22} {finding}"), flush=True)
         problems += finding.startswith("PROBLEM")
     print(f"\n{problems} problem(s) found." if problems else "\nNo problem found.")
     return 1 if problems else 0

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import PROJECT_ROOT
+from . import PROJECT_ROOT, openai_api
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 OUTPUT = PROJECT_ROOT / "output"
@@ -143,6 +143,7 @@ def _export(notebook: Any, path: Path) -> None:
     from nbconvert import HTMLExporter
 
     OUTPUT.mkdir(exist_ok=True)
+    notebook = nbformat.reads(openai_api.hide_key(nbformat.writes(notebook)), as_version=4)  # these files are passed on
     nbformat.write(notebook, OUTPUT / path.name)
     page, _ = HTMLExporter(template_name="lab").from_notebook_node(notebook)
     (OUTPUT / path.with_suffix(".html").name).write_text(page, encoding="utf-8")
@@ -174,6 +175,11 @@ def main(arguments: list[str] | None = None) -> int:
     paths = choose(options.notebooks)
     if options.store:
         clean_environment()
+    else:
+        try:
+            openai_api.load_env()  # so that this process knows the key it has to keep out of files
+        except ValueError as error:
+            raise SystemExit(str(error)) from None
     os.environ["EMBEDDINGS_HEADLESS"] = "1"
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
@@ -189,7 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             run(path, store=options.store)
         except (CellExecutionError, CellTimeoutError) as error:
-            print(f"\n{path.name} failed:\n{error}", file=sys.stderr)
+            print(f"\n{path.name} failed:\n{openai_api.hide_key(error)}", file=sys.stderr)
         except DeadKernelError:
             print(
                 f"\n{path.name} failed: its kernel was ended, often for want of memory. Close other programs, run it again.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import secrets
 import socket
 import threading
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "text-embedding-3-small"
 LOCAL_MODEL = "all-MiniLM-L6-v2"
+SECRETS = ("OPENAI_API_KEY", "HF_TOKEN")
 VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_EMBEDDING_MODEL")
 
 #: Dollars for one million input tokens, standard tier, at OpenAI's own endpoint.
@@ -35,6 +37,18 @@ PRICES_SOURCE = "https://developers.openai.com/api/docs/pricing"
 
 #: What OpenAI's endpoint accepts, and the local one with it (its tokens per input are the model's own).
 MAX_INPUTS, MAX_REQUEST_TOKENS, MAX_BODY_BYTES = 2048, 300_000, 8_000_000
+
+#: What to do about an error of the endpoint.
+ANOTHER = "tell the provider, or take another endpoint or model in .env and restart the kernel."
+BY_STATUS = {
+    400: "The request has to change: texts empty or too long, or dimensions out of range.",
+    401: "The key was refused. Check OPENAI_API_KEY and OPENAI_BASE_URL together in .env, and restart the kernel.",
+    403: "The key may not do this. Check OPENAI_API_KEY and OPENAI_EMBEDDING_MODEL in .env, and restart the kernel.",
+    404: "There is no such model or address. Check OPENAI_EMBEDDING_MODEL and OPENAI_BASE_URL in .env, and restart the kernel.",
+    413: "The request is too large. Send fewer texts at a time.",
+    429: "Too many requests, or no credit left; the SDK has tried again already. Wait a minute and run the cell again, or check the balance.",
+    500: f"The provider has a problem; the SDK has tried again already. Run the cell again later, or {ANOTHER}",
+}
 
 
 @dataclass(frozen=True)
@@ -108,7 +122,8 @@ def _texts(value: Any, tokenizer: Any, limit: int) -> tuple[list[list[int]], int
         raise ApiError(400, "every element of 'input' must be a text.", "input", "invalid_type")
     if not all(item for item in value):
         raise ApiError(400, "'input' cannot be an empty text.", "input", "empty_string")
-    ids = tokenizer([text.encode("utf-8", "replace").decode() for text in value], verbose=False)["input_ids"]
+    value = [text.encode("utf-8", "replace").decode() for text in value]  # half of a surrogate pair is no text
+    ids = tokenizer(value, verbose=False)["input_ids"]
     longest = max(map(len, ids))
     if longest > limit:
         raise ApiError(400, f"This model's maximum context length is {limit} tokens, however you requested {longest} tokens.", "input")
@@ -254,7 +269,7 @@ class LocalServer:
                 raise ApiError(413, f"The request is larger than {MAX_BODY_BYTES:,} bytes. Send fewer texts at a time.")
         try:
             body = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the latter for thousands of brackets
             raise ApiError(400, "We could not parse the JSON body of your request.") from error
         if not isinstance(body, dict):
             raise ApiError(400, "The body of the request must be a JSON object.")
@@ -313,11 +328,104 @@ def local_server() -> LocalServer:
 
 
 def load_env() -> None:
-    """Read `.env` beside the notebooks' folder; variables that are set already win, empty ones count as not set."""
-    load_dotenv(PROJECT_ROOT / ".env", encoding="utf-8-sig")
-    for name in VARIABLES:  # an empty key or URL breaks the SDK instead of meaning "none"
-        if not os.environ.get(name, "x").strip():
-            del os.environ[name]
+    """Read `.env` beside the notebooks' folder; variables that are set already win, empty ones count as not set.
+
+    Raises:
+        ValueError: the file is not UTF-8 text, or the key has a character that cannot be sent.
+    """
+    try:
+        load_dotenv(PROJECT_ROOT / ".env", encoding="utf-8-sig")
+    except ValueError:
+        raise ValueError(
+            ".env is not UTF-8 text (some editors store UTF-16). Save it as UTF-8, or copy .env.example again, and restart the kernel."
+        ) from None
+    for name in VARIABLES:  # an empty key or URL breaks the SDK instead of meaning "none"; a line end would break HTTP
+        value = os.environ.pop(name, "").strip()
+        if value:
+            os.environ[name] = value
+    if not all("!" <= character <= "~" for character in os.environ.get("OPENAI_API_KEY", "")):
+        raise ValueError(
+            "OPENAI_API_KEY has a character that no key has: a space, or a dash or quote that a text program made typographic. "
+            "Copy the key into .env again and restart the kernel."
+        )
+
+
+def hide_key(text: object) -> str:
+    """The text with every key of the environment replaced by its name; for all that is shown or stored."""
+    text = str(text)
+    for name in SECRETS:
+        key = os.environ.get(name, "").strip()
+        if len(key) > 3:  # shorter ones are placeholders of servers without keys
+            text = text.replace(key, f"[{name}]")
+    return text
+
+
+def vectors_of(response: Any, count: int) -> np.ndarray:
+    """The vectors of an answer in the order of the texts sent, shape (count, d): what comes from outside is checked first.
+
+    Raises:
+        ValueError: not one vector for each text, vectors of several lengths, or numbers that are not finite.
+    """
+    if len(response.data) != count:
+        raise ValueError(
+            f"The endpoint answered {len(response.data)} vectors for {count} texts. Run the cell again; if it stays, {ANOTHER}"
+        )
+    if {item.index for item in response.data} != set(range(count)):
+        raise ValueError(
+            f"The endpoint's {count} vectors are not numbered from 0 to {count - 1}. Run the cell again; if it stays, {ANOTHER}"
+        )
+    items = sorted(response.data, key=lambda item: item.index)
+    lengths = {len(item.embedding or ()) for item in items}
+    if len(lengths) > 1 or 0 in lengths:
+        raise ValueError(
+            f"The endpoint answered vectors of the lengths {sorted(lengths)}; one model has one length. {ANOTHER.capitalize()}"
+        )
+    try:
+        vectors = np.array([item.embedding for item in items], dtype=np.float64)
+    except (TypeError, ValueError):  # words among the numbers
+        vectors = np.full(1, np.nan)
+    if not np.isfinite(vectors).all():
+        raise ValueError(
+            f"The endpoint answered a vector with entries that are no finite numbers. Run the cell again; if it stays, {ANOTHER}"
+        )
+    return vectors
+
+
+def _advice(error: BaseException) -> str:
+    """What to do about an error of the SDK; empty for errors from elsewhere."""
+    import openai
+
+    if isinstance(error, openai.APIStatusError):
+        return BY_STATUS.get(error.status_code) or BY_STATUS[400 if error.status_code < 500 else 500]
+    if isinstance(error, openai.APITimeoutError):
+        return f"No answer in time; the SDK has tried again already. Check the network and run the cell again, or {ANOTHER}"
+    if isinstance(error, openai.APIConnectionError):
+        return (
+            "Nobody answered, or the connection broke. Check network, proxy and OPENAI_BASE_URL, and run the cell again. "
+            "Without a key in .env, the local server answers."
+        )
+    if isinstance(error, openai.OpenAIError):
+        return "Check OPENAI_API_KEY in .env, and restart the kernel. Without it, connect() starts the local server."
+    frame = error.__traceback__
+    while frame is not None:  # an answer the SDK could not read ends in an error of Python's own
+        if frame.tb_frame.f_globals.get("__name__", "").startswith("openai."):
+            return (
+                "The answer is not that of an embeddings endpoint: some other page, or cut. "
+                "Check OPENAI_BASE_URL in .env (it usually ends in /v1), and restart the kernel."
+            )
+        frame = frame.tb_next
+    return ""
+
+
+def clarify(error: BaseException) -> BaseException:
+    """The same error with what to do as a note, and without a key in its words or in those of its causes."""
+    if (advice := _advice(error)) and advice not in getattr(error, "__notes__", ()):
+        error.add_note(advice)
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.args = tuple(hide_key(part) if isinstance(part, str) else part for part in cause.args)
+        cause = cause.__cause__ or cause.__context__
+    return error
 
 
 def connect() -> Endpoint:
@@ -334,7 +442,8 @@ def connect() -> Endpoint:
     ours = _running.server is not None and key == _running.server.api_key
     if key and not ours:
         model = os.environ.get("OPENAI_EMBEDDING_MODEL", DEFAULT_MODEL)
-        return Endpoint(base_url=url or "https://api.openai.com/v1", model=model, is_local=False)
+        shown = re.sub(r"(?<=//)[^/]*@|[?#].*", "", url or "https://api.openai.com/v1")  # either may hold a key
+        return Endpoint(base_url=shown, model=model, is_local=False)
     if url and not ours:
         raise ValueError(
             "OPENAI_BASE_URL is set but OPENAI_API_KEY is not. Put the provider's key into .env as well "

@@ -7,8 +7,7 @@ interpolation-based gradient (Linderman et al. 2019, FIt-SNE; Policar et al. 202
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
+import io
 import warnings
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import PROJECT_ROOT
+from .artifacts import write_whole
 from .device import pick_device
 from .similarity import unit
 
@@ -91,10 +91,9 @@ def _read(path: Path, n: int) -> np.ndarray | None:
 
 def save_points(path: Path, points: np.ndarray) -> None:
     """Write a map whole or not at all: two kernels may store the same one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        np.savez_compressed(file, points=points.astype(np.float32))
-    os.replace(file.name, path)
+    data = io.BytesIO()
+    np.savez_compressed(data, points=points.astype(np.float32))
+    write_whole(path, data.getvalue())
 
 
 def tsne_2d(vectors: ArrayLike, *, perplexity: float = 30, seed: int = 42, cache: bool = True, progress: bool = True) -> np.ndarray:

@@ -36,10 +36,22 @@ def start(*packages: str) -> Console:
     if artifacts.source() == "bundled":
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     charts.enable()
+    _explain_errors()
     console = get_console()
     versions = " · ".join(f"{name} {version(name).split('+')[0]}" for name in dict.fromkeys([*packages, *SHOWN]))
     console.print(f"Python {platform.python_version()} · {versions}\ndevice {pick_device()} · source {artifacts.source()}")
     return console
+
+
+def _explain_errors() -> None:
+    """Let the kernel say what to do about an error of the endpoint, and never show a key in one."""
+    from IPython import get_ipython
+
+    def show(shell: Any, kind: type, error: BaseException, trace: Any, tb_offset: int | None = None) -> None:
+        shell.showtraceback((kind, openai_api.clarify(error), trace), tb_offset=tb_offset)
+
+    if shell := get_ipython():
+        shell.set_custom_exc((Exception,), show)
 
 
 def try_it(show: Callable[..., Any], *texts: str, labels: tuple[str, ...] = (), button: str = "Run") -> None:
@@ -71,7 +83,8 @@ def try_it(show: Callable[..., Any], *texts: str, labels: tuple[str, ...] = (), 
             try:
                 show(*(box.value.encode("utf-8", "replace").decode() for box in boxes))  # half an emoji, which JSON can bring, is "?"
             except Exception as error:  # the box stays usable whatever was typed; the error is shown in words
-                print(f"{type(error).__name__}: {visible(error)}")
+                said = [f"{type(error).__name__}: {openai_api.clarify(error)}", *getattr(error, "__notes__", ())]
+                print(*map(visible, said), sep="\n")
 
     run.on_click(call)
     display(widgets.VBox([*boxes, run, answer]))

@@ -122,13 +122,6 @@ def test_the_hub_source_reads_the_pinned_revision_from_the_hubs_cache(tmp_path):
     assert done.stdout.strip() == "(384,)", done.stderr
 
 
-def test_an_unreachable_hub_is_one_clear_error(tmp_path):
-    done = _hub_call(tmp_path, HF_HUB_OFFLINE="0", HF_ENDPOINT="http://127.0.0.1:9")
-    last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 1
-    assert re.search(r"ArtifactError: .*could not be fetched.*EMBEDDINGS_SOURCE=bundled", last), last
-
-
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, helpers; print(any(m in sys.modules for m in ('torch', 'transformers', 'pandas', 'numpy')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
