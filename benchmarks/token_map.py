@@ -58,6 +58,9 @@ DRAWN = {
 }
 
 
+FIRST_CELL_DONE = "() => [...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent.includes('[1]:'))"
+
+
 def find_browser() -> str:
     """Path of a browser that Playwright can drive.
 
@@ -116,7 +119,7 @@ def draw(browser, address: str, name: str) -> float:
     cell = page.locator(".jp-CodeCell").first
     cell.click()
     page.keyboard.press("Shift+Enter")
-    page.wait_for_selector(".jp-CodeCell >> nth=0 >> text=[1]:", timeout=120_000)
+    page.wait_for_function(FIRST_CELL_DONE, timeout=120_000)
     page.wait_for_timeout(2000)
     start = time.perf_counter()
     page.keyboard.press("Shift+Enter")
