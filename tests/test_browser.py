@@ -302,9 +302,8 @@ def test_exercises_answer_the_starter_and_unfold_their_hints(lesson):
             assert fold.bounding_box()["height"] > closed + 10
 
 
+@pytest.mark.parametrize("lesson", PATHS[1:2], ids=["02"], indirect=True)
 def test_the_token_map_names_points_and_finds_tokens(lesson):
-    if not lesson.path.name.startswith("02"):
-        pytest.skip("the map is in notebook 2")
     cell, canvas = lesson.cell("token-map"), lesson.figure("token-map")
     box, tooltip = canvas.bounding_box(), lesson.page.locator("#vg-tooltip-element.visible")
     for step in range(0, 200, 2):  # from left to right through a part full of points
