@@ -32,7 +32,7 @@ PATHS = sorted(execute.NOTEBOOKS.glob("*.ipynb"))
 SHOTS = PROJECT_ROOT / "output" / "browser"
 SCREEN = {"width": 1360, "height": 1500}
 MISSING = (
-    "no Chromium, Chrome or Edge on this machine: .venv/bin/python -m playwright install chromium (on Debian: apt-get install chromium)"
+    "no Chromium, Chrome or Edge on this machine: apt-get install chromium (Debian), or inside .venv: python -m playwright install chromium"
 )
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 QUIET = [
@@ -318,7 +318,8 @@ def test_the_token_map_names_points_and_finds_tokens(lesson):
     search.press("Enter")
     cell.get_by_text("nearest to 'river': ").wait_for()
     lesson.page.wait_for_timeout(1000)  # the rings follow
-    assert difference(lesson.picture("token-map", "river"), lesson.light["token-map"]) > 0.001
+    moved = difference(lesson.picture("token-map", "river"), lesson.light["token-map"])
+    assert moved > 0.001
     search.fill("zzzz")
     search.press("Enter")
     cell.get_by_text("is not one of the 30,522 tokens").wait_for()
@@ -328,7 +329,8 @@ def test_the_token_map_names_points_and_finds_tokens(lesson):
 def test_the_dark_theme_shows_the_same_charts(lesson):
     light = lesson.light
     lesson.open(theme="Dark")
-    assert light and not {name: share for name in light if (share := difference(lesson.picture(name, "dark"), light[name])) > 0.001}
+    shares = {name: difference(lesson.picture(name, "dark"), light[name]) for name in light}
+    assert shares and max(shares.values()) < 0.001, shares
     lesson.page.screenshot(path=SHOTS / f"{lesson.path.stem[:2]}-dark.png")
 
 
