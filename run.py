@@ -2,6 +2,7 @@
 
     python run.py lab [arguments of jupyter lab]     open the notebooks
     python run.py tests [arguments of pytest]        run every test, the notebooks included
+    python run.py check                              the quick tests of what is stored: style, spelling, secrets, links
     python run.py benchmarks [part ...]              measure the series against what one would run without it
     python run.py execute [--store] [notebook ...]   run notebooks headlessly, HTML pages in output/
     python run.py doctor                             a report for a bug report
@@ -28,12 +29,13 @@ OLDEST, NEWEST = (3, 11), (3, 14)
 COMMANDS = {
     "lab": ["-m", "jupyterlab", "--notebook-dir", str(ROOT)],
     "tests": ["-m", "pytest"],
+    "check": ["-m", "pytest", "-q", "-m", "gate", "tests/test_hygiene.py", "tests/test_notebooks.py"],
     "benchmarks": ["-m", "benchmarks"],
     "execute": ["-m", "helpers.execute"],
     "doctor": ["-m", "helpers.doctor"],
     "repair": [],
 }
-NEEDS = {"tests": "tests/requirements.txt", "benchmarks": "tests/requirements.txt"}  # the others: requirements.txt
+NEEDS = dict.fromkeys(("tests", "check", "benchmarks"), "tests/requirements.txt")  # the others: requirements.txt
 
 
 def fail(what):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+from html import escape
 from typing import Any
 
 import altair as alt
@@ -359,17 +360,17 @@ def _live_map(chart: alt.TopLevelMixin, frame: pd.DataFrame, vectors: ArrayLike,
         live = alt.JupyterChart(chart, embed_options={**EMBED, "renderer": "canvas"}, local_tz="UTC")
     names = frame["token"].to_numpy()
     box = widgets.Text(value=token, description="find token", continuous_update=False)
-    answer = widgets.Label()
+    answer = widgets.HTML()  # a Label would cut a long line off
 
     def search(_change: Any = None) -> None:
         wanted = box.value.strip().lower()
         try:
             found = _neighbour_ids(frame, vectors, wanted, k)
         except ValueError as error:
-            answer.value = str(error)
+            answer.value = escape(str(error), quote=False)
             return
         live.params.highlight = found
-        answer.value = f"nearest to {wanted!r}: " + ", ".join(names[i] for i in found[1:])
+        answer.value = escape(f"nearest to {wanted!r}: " + ", ".join(names[i] for i in found[1:]), quote=False)
 
     box.observe(search, names="value")
     search()

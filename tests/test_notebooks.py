@@ -31,11 +31,13 @@ def test_the_series_is_complete():
     assert [path.stem[:2] for path in PATHS] == ["01", "02", "03", "04"]
 
 
+@pytest.mark.gate
 def test_outputs_come_from_one_run_from_the_top(notebook):
     counts = [cell.execution_count for cell in code_cells(notebook)]
     assert counts == list(range(1, len(counts) + 1)), "store them: python run.py execute --store"
 
 
+@pytest.mark.gate
 def test_no_cell_is_stored_with_an_error(notebook):
     assert not [cell.id for cell in code_cells(notebook) if any(o.output_type == "error" for o in cell.outputs)]
 
@@ -46,12 +48,14 @@ def test_cells_whose_output_must_repeat_have_one(notebook):
     assert not [cell.id for cell in tagged if not cell.outputs]
 
 
+@pytest.mark.gate
 def test_no_widget_and_no_state_of_a_machine_is_stored(notebook):
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert notebook.metadata.kernelspec.name == "python3"
     assert "jupyter.widget" not in json.dumps(notebook)
 
 
+@pytest.mark.gate
 def test_every_picture_is_described_in_words(notebook):
     pictures = 0
     for cell in code_cells(notebook):
@@ -63,6 +67,7 @@ def test_every_picture_is_described_in_words(notebook):
     assert pictures >= 2
 
 
+@pytest.mark.gate
 def test_charts_ask_no_server(notebook):
     for cell in code_cells(notebook):
         for output in cell.outputs:
@@ -70,6 +75,7 @@ def test_charts_ask_no_server(notebook):
             assert not re.search(r"<script|https?://", page), cell.id
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem[:2])
 def test_a_notebook_is_at_most_a_megabyte(path):
     assert path.stat().st_size <= MEGABYTE

@@ -1,0 +1,360 @@
+"""The notebooks as a reader meets them: run in JupyterLab, in a real browser without a window, the network cut.
+
+What the browser drew lies in output/browser afterwards. Once for each notebook: run in the light theme, everything
+tried; then loaded again in the dark theme with its kernel; then seen at 200 %.
+"""
+
+import base64
+import io
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from functools import cached_property
+from urllib.parse import urlsplit
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+from playwright import sync_api as playwright
+
+from helpers import PROJECT_ROOT, execute
+from helpers.charts import VEGALITE_MIME
+
+pytestmark = pytest.mark.browser
+
+PATHS = sorted(execute.NOTEBOOKS.glob("*.ipynb"))
+SHOTS = PROJECT_ROOT / "output" / "browser"
+SCREEN = {"width": 1360, "height": 1500}
+MISSING = (
+    "no Chromium, Chrome or Edge on this machine: apt-get install chromium (Debian), or inside .venv: python -m playwright install chromium"
+)
+OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        yield launch(driver.chromium)
+
+
+def launch(chromium):
+    """The first browser that starts: the system's Chromium, Playwright's own, Chrome, Edge."""
+    system = shutil.which("chromium") or shutil.which("chromium-browser")
+    for choice in [{"executable_path": system}] * bool(system) + [{}, {"channel": "chrome"}, {"channel": "msedge"}]:
+        try:
+            return chromium.launch(args=[*QUIET, OFFLINE], **choice)
+        except playwright.Error as error:
+            last = error
+    if os.environ.get("CI"):
+        pytest.fail(f"{MISSING}\n{last}")
+    pytest.skip(MISSING)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """Address of a JupyterLab of its own: copies of the notebooks, nobody's settings, its own token."""
+    home = tmp_path_factory.mktemp("lab")
+    folder = home / "notebooks"
+    folder.mkdir()
+    for path in PATHS:
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.update(outputs=[], execution_count=None)  # what is seen later has been computed here
+        nbformat.write(notebook, folder / path.name)
+    settings = home / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}', encoding="utf-8")
+    environment = {**os.environ, "IPYTHONDIR": str(home / "ipython"), "JUPYTERLAB_SETTINGS_DIR": str(home / "settings")}
+    environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces")}
+    environment |= {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
+    environment.pop("EMBEDDINGS_HEADLESS")  # somebody sits in front
+    token = secrets.token_hex(16)
+    options = ["--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", f"--IdentityProvider.token={token}"]
+    options += ["--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={home / 'notebooks'}"]
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=log, stderr=log, cwd=home)
+    try:
+        deadline = time.monotonic() + 60
+        while not (found := list((home / "runtime").glob("jpserver-*.json"))) and time.monotonic() < deadline:
+            assert server.poll() is None, (home / "log").read_text(encoding="utf-8")
+            time.sleep(0.2)
+        port = json.loads(found[0].read_text(encoding="utf-8"))["port"]
+        yield f"http://127.0.0.1:{port}/lab/tree/{{name}}?reset&token={token}", settings
+    finally:
+        server.terminate()  # it ends its kernels too
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            raise
+
+
+ENDED = """() => {
+    const panel = jupyterapp.shell.currentWidget, cells = [...panel.content.model.cells].filter(cell => cell.type === 'code');
+    if (cells.some(cell => cell.outputs.toJSON().some(output => output.output_type === 'error'))) return true;
+    return cells.every(cell => cell.executionCount) && panel.sessionContext.session?.kernel?.status === 'idle';
+}"""
+#: Parts of a cell's output that no scrollbar brings fully into view. JupyterLab itself moves charts by 8 pixels.
+CUT_OFF = """cell => [...cell.querySelectorAll('canvas, svg.marks, img, pre, table, p, summary, .jupyter-widgets')].filter(part => {
+    const hides = box => ['hidden', 'clip'].includes(getComputedStyle(box).overflowX);
+    if (hides(part) && part.scrollWidth > part.clientWidth + 9) return true;
+    let right = part.getBoundingClientRect().right;
+    for (let box = part.parentElement; box; box = box.parentElement) {
+        const edge = box.getBoundingClientRect().right;
+        if (right <= edge + 9 || getComputedStyle(box).overflowX === 'visible') continue;
+        if (hides(box)) return true;
+        right = edge;
+    }
+    return false;
+}).map(part => `${part.tagName} ${part.className} ${part.textContent.slice(0, 60)} ${part.scrollWidth} ${part.clientWidth}`)"""
+EMPTY = """([position, original]) => {
+    const outputs = jupyterapp.shell.currentWidget.content.model.cells.get(position).outputs;
+    const before = outputs.get(0).toJSON(), after = original ?? structuredClone(before);
+    if (!original) for (const data of Object.values(after.data)) if (data.datasets) for (const name in data.datasets) data.datasets[name] = [];
+    outputs.set(0, after);
+    return before;
+}"""
+
+
+class Lesson:
+    """One notebook, its kernel, and the tab in which it is open."""
+
+    def __init__(self, browser, path, address, settings):
+        self.browser, self.path, self.address, self.settings, self.context = browser, path, address, settings, None
+        self.stored = nbformat.read(path, as_version=4)
+        self.ids = [cell.id for cell in self.stored.cells]
+        self.requests, self.faults = [], []
+
+    def open(self, theme="Light", zoom=1):
+        """A new tab on the same kernel."""
+        if self.context:
+            self.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+            self.context.close()
+        theme_file = self.settings / "themes.jupyterlab-settings"
+        theme_file.write_text(json.dumps({"theme": f"JupyterLab {theme}"}), encoding="utf-8")
+        screen = {name: side // zoom for name, side in SCREEN.items()}
+        self.context = self.browser.new_context(viewport=screen, device_scale_factor=zoom)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(60_000)
+        record(self.page, self.requests)
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.goto(self.address)
+        self.page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
+        self.page.locator(f'body[data-jp-theme-light="{str(theme == "Light").lower()}"]').wait_for(state="attached")
+
+    def run_all(self):
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        self.page.wait_for_function(ENDED, timeout=400_000, polling=500)
+
+    def outputs(self):
+        """Cell id to what JupyterLab holds as its outputs."""
+        cells = "[...jupyterapp.shell.currentWidget.content.model.cells]"
+        return dict(self.page.evaluate(f"{cells}.map(cell => [cell.id, cell.outputs?.toJSON() ?? []])"))
+
+    def cell(self, name):
+        """The cell with this id, scrolled to: JupyterLab keeps only what is near the viewport in the page."""
+        position = self.ids.index(name)
+        self.page.evaluate("position => jupyterapp.shell.currentWidget.content.scrollToItem(position, 'start')", position)
+        cell = self.page.locator(f'.jp-Cell[data-windowed-list-index="{position}"]')
+        cell.wait_for()
+        return cell
+
+    def figure(self, name):
+        figure = self.cell(name).locator(".vega-embed canvas, .vega-embed svg.marks, .jp-RenderedImage img").first
+        figure.wait_for()
+        return figure
+
+    def picture(self, name, label):
+        """A figure as PNG, kept in output/browser too."""
+        return self.figure(name).screenshot(path=SHOTS / f"{self.path.stem[:2]}-{name}-{label}.png")
+
+    @cached_property
+    def light(self):
+        """Cell id to the figure as the light theme shows it; first asked for while that theme is on."""
+        return {name: self.picture(name, "light") for name in self.stored_pictures}
+
+    @cached_property
+    def stored_pictures(self):
+        """Cell id to the PNG in the repository."""
+        found = {}
+        for cell in self.stored.cells:
+            for output in cell.get("outputs", []):
+                if "image/png" in output.get("data", {}):
+                    found[cell.id] = base64.b64decode(output.data["image/png"])
+        return found
+
+
+def record(page, requests):
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("websocket", lambda socket: requests.append(socket.url))
+
+
+def away(requests):
+    """The requests that do not stay on this machine."""
+    return [url for url in requests if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).hostname != "127.0.0.1"]
+
+
+@pytest.fixture(scope="module", params=PATHS, ids=lambda path: path.stem[:2])
+def lesson(request, browser, lab):
+    address, settings = lab
+    lesson = Lesson(browser, request.param, address.format(name=request.param.name), settings)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    lesson.open()
+    try:
+        lesson.run_all()
+    except playwright.Error:
+        lesson.page.screenshot(path=SHOTS / f"FAILED-{request.param.stem}.png")
+        raise
+    yield lesson
+    lesson.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    lesson.context.close()
+
+
+@pytest.fixture(autouse=True)
+def photograph(request, lesson):
+    """The page as it was when a test failed."""
+    failed = request.session.testsfailed
+    yield
+    if request.session.testsfailed > failed:
+        lesson.page.screenshot(path=SHOTS / f"FAILED-{request.node.name}.png")
+
+
+def coloured(png):
+    """Share of pixels that have a colour: data and scales have one; text, axes and ground are grey, black or white."""
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int)
+    return float((np.ptp(pixels, axis=2) > 40).mean())
+
+
+def is_drawn(png, stored):
+    """Whether a figure has about as much colour as the repository's picture of it; without its data it has less than half."""
+    return 0.75 < coloured(png) / coloured(stored) < 1.33
+
+
+def difference(one, other):
+    """Share of pixels that differ visibly."""
+    one, other = (np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int)[2:-2, 2:-2] for png in (one, other))
+    return float((np.abs(one - other).max(axis=2) > 48).mean()) if one.shape == other.shape else 1.0
+
+
+def test_every_cell_runs_without_an_error(lesson):
+    errors = {name: output for name, got in lesson.outputs().items() for output in got if output["output_type"] == "error"}
+    assert not errors and not lesson.faults
+
+
+def test_every_chart_is_drawn(lesson):
+    assert len(lesson.light) >= 2
+    assert not [name for name, png in lesson.light.items() if not is_drawn(png, lesson.stored_pictures[name])]
+
+
+def test_a_chart_without_its_data_would_be_noticed(lesson):
+    emptied = 0
+    for name, outputs in lesson.outputs().items():
+        if len(outputs) == 1 and VEGALITE_MIME in outputs[0].get("data", {}):
+            position = lesson.ids.index(name)
+            original = lesson.page.evaluate(EMPTY, [position, None])
+            assert not is_drawn(lesson.picture(name, "empty"), lesson.stored_pictures[name]), name
+            lesson.page.evaluate(EMPTY, [position, original])
+            emptied += 1
+    assert emptied
+
+
+def test_the_box_for_ones_own_text_answers_and_says_what_is_wrong(lesson):
+    name = next(cell.id for cell in lesson.stored.cells if cell.cell_type == "code" and "session.try_it(" in cell.source)
+    cell = lesson.cell(name)
+    boxes = cell.locator("input[type=text]").all()
+    run, answer = cell.get_by_role("button", name="Run", exact=True), cell.locator(".jupyter-widgets .jp-OutputArea").last
+    boxes[0].fill("otters on the bank")
+    run.click()
+    playwright.expect(answer).to_contain_text("otter")
+    answered = answer.inner_text()
+    boxes[-1].fill("")
+    run.click()
+    playwright.expect(answer).not_to_have_text(answered, use_inner_text=True)
+    playwright.expect(answer).to_have_text(re.compile(r"Error: |\[CLS\]"))  # notebook 4 weighs the two tokens of an empty text
+
+
+def test_exercises_answer_the_starter_and_unfold_their_hints(lesson):
+    exercises = [cell.id for cell in lesson.stored.cells if cell.id.startswith("ex") and cell.cell_type == "code"]
+    assert len(exercises) >= 3
+    for name in exercises:
+        playwright.expect(lesson.cell(name).locator(".jp-OutputArea").first).to_contain_text("✗ Not yet.")
+        folds = lesson.cell(lesson.ids[lesson.ids.index(name) + 1]).locator("details").all()
+        assert len(folds) == 3
+        for fold in folds:
+            closed = fold.bounding_box()["height"]
+            fold.locator("summary").click()
+            assert fold.bounding_box()["height"] > closed + 10
+
+
+@pytest.mark.parametrize("lesson", PATHS[1:2], ids=["02"], indirect=True)
+def test_the_token_map_names_points_and_finds_tokens(lesson):
+    before = lesson.light["token-map"]
+    cell, canvas = lesson.cell("token-map"), lesson.figure("token-map")
+    box, tooltip = canvas.bounding_box(), lesson.page.locator("#vg-tooltip-element.visible")
+    for step in range(0, 200, 2):  # from left to right through a part full of points
+        lesson.page.mouse.move(box["x"] + box["width"] * 0.3 + step, box["y"] + box["height"] / 2)
+        lesson.page.wait_for_timeout(30)
+        if tooltip.count():
+            break
+    assert re.fullmatch(r"token\s+\S+\s+id\s+\d+\s+kind\s+(word|suffix|control)", tooltip.inner_text().strip())
+    lesson.page.mouse.move(0, 0)
+    search = cell.get_by_role("textbox", name="find token")
+    search.fill("river")
+    search.press("Enter")
+    cell.get_by_text("nearest to 'river': ").wait_for()
+    lesson.page.wait_for_timeout(1000)  # the rings follow
+    moved = difference(lesson.picture("token-map", "river"), before)
+    assert moved > 0.001
+    search.fill("zzzz")
+    search.press("Enter")
+    cell.get_by_text("is not one of the 30,522 tokens").wait_for()
+    assert not cell.evaluate(CUT_OFF)
+
+
+def test_the_dark_theme_shows_the_same_charts(lesson):
+    light = lesson.light
+    lesson.open(theme="Dark")
+    shares = {name: difference(lesson.picture(name, "dark"), light[name]) for name in light}
+    assert shares and max(shares.values()) < 0.001, shares
+    lesson.page.screenshot(path=SHOTS / f"{lesson.path.stem[:2]}-dark.png")
+
+
+def test_nothing_is_cut_off_at_twice_the_size(lesson):
+    lesson.open(zoom=2)
+    assert not {name: cut for name in lesson.ids if (cut := lesson.cell(name).evaluate(CUT_OFF))}
+    lesson.figure(list(lesson.stored_pictures)[-1])
+    lesson.page.screenshot(path=SHOTS / f"{lesson.path.stem[:2]}-200.png")
+
+
+def test_what_is_cut_off_would_be_noticed(lesson):
+    lesson.open(zoom=2)
+    lesson.page.add_style_tag(content=".jp-OutputArea-output { overflow-x: hidden !important }")
+    assert any(lesson.cell(name).evaluate(CUT_OFF) for name in lesson.stored_pictures)
+
+
+def test_no_request_leaves_the_machine(lesson):
+    assert lesson.requests and not away(lesson.requests)
+
+
+def test_a_request_that_leaves_would_be_noticed(lesson):
+    requests, page = [], lesson.context.new_page()
+    record(page, requests)
+    page.evaluate("fetch('https://example.com/').catch(() => 0)")
+    page.close()
+    assert away(requests) == ["https://example.com/"]
