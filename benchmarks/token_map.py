@@ -115,7 +115,7 @@ def draw(browser, address: str, name: str) -> float:
     )
     page.goto(f"{address}/lab/tree/{name}.ipynb?reset")
     page.wait_for_selector(".jp-Notebook .jp-InputArea-editor", timeout=90_000)
-    page.wait_for_selector("[data-status=idle], .jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000)
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
     cell = page.locator(".jp-CodeCell").first
     cell.click()
     page.keyboard.press("Shift+Enter")
