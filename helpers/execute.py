@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -21,6 +22,8 @@ from . import PROJECT_ROOT, openai_api
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 OUTPUT = PROJECT_ROOT / "output"
 CELL_TIMEOUT_SECONDS = 900
+
+LOG_LINE = re.compile(r"\[\d{4}-\d\d-\d\d .*core_worker\.cc.*\n*$")  # Ray's own, with time and process
 
 #: What tests and stored outputs run under: nobody's key, nobody's `.env`, no network, the same device everywhere.
 CLEAN_ENVIRONMENT = {
@@ -75,6 +78,7 @@ def _tidy(notebook: Any) -> None:
                 del data["application/vnd.jupyter.widget-view+json"]
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.output_type in ("stream", "error") or o.get("data")]
+            cell.outputs = [o for o in cell.outputs if not (o.get("name") == "stderr" and LOG_LINE.match(o.text))]
 
 
 def run(path: Path, *, store: bool) -> tuple[float, float]:
