@@ -347,5 +347,5 @@ encode_corpus(sys.argv[1], sys.argv[2], model=partial(CDE.load, "tests/fixtures/
 
 def test_a_cluster_that_does_not_answer_is_one_clear_error(parquet, tmp_path):
     code = "import sys; from helpers.cde import encode_corpus; encode_corpus(*sys.argv[1:])"
-    done = python(code, str(parquet), str(tmp_path / "out"), RAY_ADDRESS="127.0.0.1:9", RAY_gcs_server_request_timeout_seconds="3")
+    done = python(code, str(parquet), str(tmp_path / "out"), RAY_ADDRESS="127.0.0.1:9")
     assert "ConnectionError: no Ray answers at RAY_ADDRESS=127.0.0.1:9" in done.stderr.strip().splitlines()[-1]

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -422,8 +423,11 @@ def _running(ray: Any) -> Iterator[None]:
     own = {"include_dashboard": False} if address == "local" else {}
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if port.isdigit():
+            socket.create_connection((host, int(port)), timeout=5).close()  # Ray itself asks for minutes
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **own)
-    except ConnectionError as error:
+    except OSError as error:
         raise ConnectionError(
             f"no Ray answers at RAY_ADDRESS={address}; start it there (ray start --head), or unset the variable"
         ) from error
