@@ -116,6 +116,31 @@ def verify(directory: Path, files: Mapping[str, str], *, mend: str) -> None:
             )
 
 
+MANIFEST = PROJECT_ROOT / "helpers" / "manifest.json"
+SHIPPED = ("models/*/config.json", "models/*/*.safetensors", "data/*/*.jsonl", "data/*/qrels/*.tsv", "data/tsne/*.npz")
+
+
+def check_shipped(*paths: Path) -> None:
+    """Check files against the manifest of what ships with the project; a file of the reader's own is not in it and passes.
+
+    Raises:
+        ArtifactError: the file has other bytes than the one that ships.
+    """
+    known = json.loads(MANIFEST.read_text(encoding="utf-8"))
+    for path in paths:
+        whole = path.resolve()
+        name = whole.relative_to(PROJECT_ROOT).as_posix() if whole.is_relative_to(PROJECT_ROOT) else ""
+        if name in known:
+            verify(PROJECT_ROOT, {name: known[name]}, mend=f"git checkout -- {name}   (your own version: under another name)")
+
+
+def write_manifest() -> None:
+    """Take the files that are there now as the ones that ship: `python -m helpers.artifacts`, after a model, a collection or a map was renewed."""
+    files = sorted(path for pattern in SHIPPED for path in PROJECT_ROOT.glob(pattern))
+    listed = {path.relative_to(PROJECT_ROOT).as_posix(): sha256(path) for path in files}
+    MANIFEST.write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8", newline="\n")
+
+
 def bundled_directory(artifact: Artifact) -> Path:
     """Folder of the artifact's files inside its installed package, verified. The package is not imported.
 
@@ -363,3 +388,7 @@ def check_published(path: Path) -> None:
             f"{path.name} has {counts[0]} tensors and {counts[1]:,} parameters; the published {CDE_REPO} has {CDE_TENSORS} and "
             f"{CDE_PARAMETERS:,}. Mend it: hf cache rm model/{CDE_REPO}, then run this cell again"
         )
+
+
+if __name__ == "__main__":
+    write_manifest()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import PROJECT_ROOT
-from .artifacts import write_whole
+from .artifacts import check_shipped, write_whole
 from .device import pick_device
 from .similarity import unit
 
@@ -79,6 +79,7 @@ def _read(path: Path, n: int) -> np.ndarray | None:
     if not path.is_file():
         return None
     try:
+        check_shipped(path)
         with np.load(path, allow_pickle=False) as stored:
             points = stored["points"].astype(np.float32)
         if points.shape != (n, 2) or not np.isfinite(points).all():

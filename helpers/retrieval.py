@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from . import PROJECT_ROOT
+from .artifacts import check_shipped
 from .tokens import short
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def load_beir(directory: str | Path, split: str = "test") -> tuple[Dataset, Data
 
     Raises:
         FileNotFoundError: a file of the layout is missing.
+        ArtifactError: a file that ships with the project was cut or altered.
         ValueError: a line cannot be read, an id stands twice, or a judgement points nowhere.
     """
     from datasets import Dataset
@@ -76,6 +78,7 @@ def load_beir(directory: str | Path, split: str = "test") -> tuple[Dataset, Data
                 f"{path.relative_to(directory).as_posix()} is missing from {directory.name}/, which should be in BEIR layout. "
                 "Restore it: git checkout -- data"
             )
+    check_shipped(*paths)
     corpus, queries, qrels = _json_lines(paths[0]), _json_lines(paths[1]), read_qrels(paths[2])
     for name, rows in (("corpus", corpus), ("queries", queries)):
         if len({row["_id"] for row in rows}) != len(rows):

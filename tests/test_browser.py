@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 from playwright import sync_api as playwright
 
+from benchmarks.token_map import QUIET
 from helpers import PROJECT_ROOT, execute
 from helpers.charts import VEGALITE_MIME
 
@@ -35,14 +36,6 @@ MISSING = (
     "no Chromium, Chrome or Edge on this machine: apt-get install chromium (Debian), or inside .venv: python -m playwright install chromium"
 )
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Files out of order: cut, altered, missing, of another version, written by two kernels at once, by one that was killed."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 from test_faults_hub import needs_mount
 
-from helpers import PROJECT_ROOT, artifacts, console, openai_api, projection
+from helpers import PROJECT_ROOT, artifacts, console, openai_api, projection, retrieval
+from helpers.cde import MiniCDE
 from helpers.openai_api import VARIABLES
 
 MAP = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
@@ -272,3 +274,31 @@ def test_a_broken_theme_is_named_with_the_command_that_restores_it(themes, fault
     with pytest.raises(ValueError, match=r"(?s)themes/dark\.theme cannot be read \(.*\)\. Restore it: git checkout -- themes"):
         console.load_theme("dark")
     assert console.load_theme("light")
+
+
+def test_the_manifest_names_every_file_that_ships_and_its_bytes():
+    listed = json.loads(artifacts.MANIFEST.read_text(encoding="utf-8"))
+    there = {path.relative_to(PROJECT_ROOT).as_posix() for pattern in artifacts.SHIPPED for path in PROJECT_ROOT.glob(pattern)}
+    assert set(listed) == there
+    assert len(there) == 9
+    assert not [name for name, digest in listed.items() if artifacts.sha256(PROJECT_ROOT / name) != digest]
+
+
+@pytest.mark.parametrize(
+    ("name", "load"),
+    [
+        ("models/mini-cde/model.safetensors", lambda root: MiniCDE.load(root / "models" / "mini-cde")),
+        ("data/money/corpus.jsonl", lambda root: retrieval.load_beir(root / "data" / "money")),
+        ("data/country/qrels/test.tsv", lambda root: retrieval.load_beir(root / "data" / "country")),
+    ],
+)
+def test_a_file_that_ships_is_checked_before_it_is_opened(tmp_path, monkeypatch, name, load):
+    for folder in ("models", "data"):
+        shutil.copytree(PROJECT_ROOT / folder, tmp_path / folder)
+    monkeypatch.setattr(artifacts, "PROJECT_ROOT", tmp_path.resolve())  # a copy of the project's files, one of them altered
+    load(tmp_path)
+    data = bytearray((tmp_path / name).read_bytes())
+    data[-2] ^= 1
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(artifacts.ArtifactError, match=rf"{name} .*cut or altered.*git checkout -- {name}"):
+        load(tmp_path)

@@ -151,14 +151,16 @@ class MiniCDE(ContextualEncoder):
         """The trained weights in `directory` on the encoder of `artifacts.load_encoder()`.
 
         Raises:
+            ArtifactError: the files that ship with the project were cut or altered.
             CheckpointError: a file is missing or damaged, or the weights do not fit the configuration.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from ..artifacts import load_encoder
+        from ..artifacts import check_shipped, load_encoder
 
         directory = Path(directory)
+        check_shipped(directory / "config.json", directory / "model.safetensors")
         mend = "Restore it: git checkout -- models"
         try:
             config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
