@@ -9,6 +9,7 @@ from collections import Counter
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import helpers
-from helpers import charts, exercises, openai_api, projection, retrieval, similarity, tables, tokens
+from helpers import charts, device, exercises, openai_api, projection, retrieval, similarity, tables, tokens
 from helpers.console import get_console
 
 settings.register_profile(
@@ -49,7 +50,8 @@ WITHOUT = {
     "artifacts": "reads files and the Hub: test_foundation.py",
     "cde": "models: test_cde.py",
     "console": "reads a theme: test_foundation.py",
-    "device": "reads the machine: test_foundation.py",
+    "device.pick_device": "reads the machine: test_foundation.py",
+    "device.use_threads": "reads the machine",
     "doctor": "reports on the machine: test_reader.py",
     "execute": "runs kernels: test_reader.py, test_faults_use.py",
     "session": "starts a notebook: test_reader.py, test_faults_text.py",
@@ -84,6 +86,49 @@ def test_every_public_function_has_a_property_or_a_reason_to_have_none():
     excused = {name for name in found if {name, name.split(".")[0]} & set(WITHOUT)}
     assert found - excused - COVERED == set(), "write a property for these, or a reason into WITHOUT"
     assert COVERED - found == set(), "these are gone"
+
+
+# --- device and endpoint ------------------------------------------------------------------------------
+
+
+@about("device.batches")
+@quick
+@given(st.lists(st.integers(0, 600), max_size=60), st.integers(0, 600), st.none() | st.integers(1, 9))
+def test_batches_hold_every_text_once_longest_first_and_no_more_than_the_machine_takes(lengths, extra, most):
+    made = list(device.batches(lengths, torch.device("cpu"), extra=extra, most=most))
+    assert sorted(np.concatenate([*made, []])) == list(range(len(lengths)))
+    assert [lengths[i] for batch in made for i in batch] == sorted(lengths, reverse=True)
+    for batch in made:
+        longest = extra + max(lengths[i] for i in batch)
+        assert len(batch) == 1 or (len(batch) * longest <= device.TOKENS_AT_A_TIME["cpu"] and len(batch) <= (most or len(batch)))
+
+
+@about("openai_api.hide_key", "openai_api.clarify")
+@quick
+@given(whole_text, st.text(st.characters(categories=["L", "N"]), min_size=4, max_size=20), whole_text)
+def test_a_key_is_nowhere_in_what_is_shown(before, key, after):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_API_KEY", key)
+        assume(key not in "[OPENAI_API_KEY]")
+        for text in (before + key + after, f"{key}-{key}"):
+            assert key not in openai_api.hide_key(text)
+            cause = ValueError(text)
+            assert key not in str(openai_api.clarify(KeyError(text))) and openai_api.clarify(cause) is cause and key not in str(cause)
+        assert openai_api.hide_key("nothing to hide") == "nothing to hide" or key in "nothing to hide"
+
+
+@about("openai_api.vectors_of")
+@quick
+@given(matrices(), st.randoms())
+def test_vectors_come_in_the_order_of_the_texts_whatever_the_order_of_the_answer(matrix, random):
+    items = [SimpleNamespace(index=i, embedding=row.tolist()) for i, row in enumerate(matrix)]
+    random.shuffle(items)
+    assert np.array_equal(openai_api.vectors_of(SimpleNamespace(data=items), len(matrix)), matrix)
+    items[0].embedding[0] = float("nan")
+    with pytest.raises(ValueError, match="no finite"):
+        openai_api.vectors_of(SimpleNamespace(data=items), len(matrix))
+    with pytest.raises(ValueError, match="vectors for"):
+        openai_api.vectors_of(SimpleNamespace(data=items), len(matrix) + 1)
 
 
 # --- tokens -------------------------------------------------------------------------------------------

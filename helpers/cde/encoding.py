@@ -214,7 +214,7 @@ class ContextualEncoder(torch.nn.Module):
             prompted, lambda batch: self._stage_2(batch, prepared), prefix=self._prefix(context),
             batch_size=batch_size, precision=precision, label="stage 2", progress=progress,
         )  # fmt: skip
-        return Vectors(torch.nn.functional.normalize(made, dim=1).numpy(), context.name if context is not None else "none")
+        return Vectors(torch.nn.functional.normalize(made, dim=1, out=made).numpy(), context.name if context is not None else "none")
 
     def _prefix(self, context: Context | None) -> int:
         """How many tokens stage 2 puts before each text."""
