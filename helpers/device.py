@@ -31,6 +31,16 @@ def use_threads() -> int:
     return count
 
 
+def give_back_memory() -> None:
+    """Return freed memory to the system. glibc keeps it in pieces, and a process that computes batches of many lengths grows."""
+    import ctypes
+
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # another C library: it has its own ways
+        return
+
+
 def batches(lengths: Sequence[int], device: torch.device, *, extra: int = 0, most: int | None = None) -> Iterator[np.ndarray]:
     """Places of texts to compute together, longest first, so that little is padded.
 

@@ -52,6 +52,7 @@ WITHOUT = {
     "console": "reads a theme: test_foundation.py",
     "device.pick_device": "reads the machine: test_foundation.py",
     "device.use_threads": "reads the machine",
+    "device.give_back_memory": "its effect is measured: benchmarks/growth.py",
     "doctor": "reports on the machine: test_reader.py",
     "execute": "runs kernels: test_reader.py, test_faults_use.py",
     "session": "starts a notebook: test_reader.py, test_faults_text.py",

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from ..device import batches
+from ..device import batches, give_back_memory
 
-CHUNK = 2048  # texts tokenized and sorted at a time, so that memory does not grow with the corpus
+CHUNK = 1024  # texts tokenized and sorted at a time, so that memory does not grow with the corpus
 PRECISIONS = ("float32", "bfloat16")
 QUERY, DOCUMENT = "search_query: ", "search_document: "
 
@@ -153,6 +153,8 @@ class ContextualEncoder(torch.nn.Module):
                 for places in batches([len(row) for row in ids], device, extra=prefix, most=batch_size):
                     made[start + torch.from_numpy(places)] = stage(self._tokens([ids[i] for i in places])).float().cpu()
                     bar.update(len(places))
+                if len(texts) > CHUNK:
+                    give_back_memory()
         return made
 
     def embed_context(

@@ -24,6 +24,7 @@ from .native import CheckpointError, masked_mean
 
 DIRECTORY = PROJECT_ROOT / "models" / "mini-cde"
 WIDTH = 384
+KEPT_TEXTS = 1_000  # of more texts nothing is kept: they would push each other out, and leave the memory in pieces
 KEPT_BYTES = 140_000_000  # token vectors kept for another context: some 90,000 tokens, both bundled collections
 FIELDS = {"backbone": str, "transductive_corpus_size": int, "max_seq_length": int, "rank": int}
 
@@ -35,10 +36,13 @@ class TokenStates(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.kept: OrderedDict[bytes, Tensor] = OrderedDict()
-        self.bytes = 0
+        self.bytes, self.keeping = 0, True
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(n, t) ids, padded at the end -> token vectors (n, t, 384), zero where padded."""
+        if not self.keeping:
+            states = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+            return states * attention_mask.unsqueeze(-1)
         lengths = attention_mask.sum(dim=1).tolist()
         precision = b"bfloat16" if torch.is_autocast_enabled(input_ids.device.type) else b""
         names = [precision + ids[:length].tobytes() for ids, length in zip(input_ids.cpu().numpy(), lengths, strict=True)]
@@ -198,6 +202,14 @@ class MiniCDE(ContextualEncoder):
                 shares = self.pooling.weights(states, batch["attention_mask"], keys)[0].cpu()
                 found.append((self.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist()), shares))
         return found
+
+    def _batched(self, texts: list[str], *arguments: Any, **options: Any) -> Tensor:
+        tokens = self.second_stage_model.tokens
+        tokens.keeping = len(texts) <= KEPT_TEXTS
+        try:
+            return super()._batched(texts, *arguments, **options)
+        finally:
+            tokens.keeping = True
 
     def _prepare(self, context: Context | None) -> Tensor | None:
         if context is None:
