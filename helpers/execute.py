@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import PROJECT_ROOT, openai_api
+from . import PROJECT_ROOT, artifacts, openai_api
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 OUTPUT = PROJECT_ROOT / "output"
@@ -129,12 +129,7 @@ def run(path: Path, *, store: bool) -> tuple[float, float]:
     if store:
         _tidy(notebook)
         nbformat.validate(notebook)
-        part = path.with_suffix(".part")  # whole or not at all: the notebook itself is the only copy
-        try:
-            nbformat.write(notebook, part)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        artifacts.write_whole(path, (nbformat.writes(notebook) + "\n").encode())  # the notebook itself is the only copy
     else:
         _export(notebook, path)
     print(f"{chr(13) if sys.stdout.isatty() else ''}{path.name}: {total} code cells, {seconds:.0f} s, peak {peak:.0f} MB", flush=True)

@@ -196,7 +196,7 @@ class ContextualEncoder(torch.nn.Module):
         """Stage 2 for documents: unit vectors (n, d), in the order of the texts.
 
         Args:
-            texts: any number; memory grows with the vectors alone.
+            texts: any number; they are computed a piece at a time.
             context: what `embed_context` gave; None encodes without.
             batch_size: texts computed at a time; as many as suit the machine when not given.
             precision: `float32`, or `bfloat16`, which is faster where the processor has it and gives slightly other vectors.
