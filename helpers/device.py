@@ -14,8 +14,9 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-#: Tokens computed at a time, padding included. More than fits the caches makes a CPU slower; fewer leave a GPU idle.
-TOKENS_AT_A_TIME = {"cpu": 4096, "mps": 16_384, "cuda": 65_536}
+#: Tokens computed at a time, padding included; on the CPU for each thread. More than fits the caches makes a CPU slower, and leaves
+#: freed memory in larger pieces that no later batch fits; fewer leave a GPU idle.
+TOKENS_AT_A_TIME = {"cpu": 512, "mps": 16_384, "cuda": 65_536}
 
 
 def use_threads() -> int:
@@ -29,6 +30,13 @@ def use_threads() -> int:
     count = min(torch.get_num_threads(), cpu_count())
     torch.set_num_threads(count)
     return count
+
+
+def tokens_at_a_time(device: torch.device) -> int:
+    """How many tokens a batch may hold there, padding included."""
+    import torch
+
+    return TOKENS_AT_A_TIME[device.type] * (max(2, torch.get_num_threads()) if device.type == "cpu" else 1)
 
 
 def give_back_memory() -> None:
@@ -51,9 +59,9 @@ def batches(lengths: Sequence[int], device: torch.device, *, extra: int = 0, mos
     """
     lengths = np.asarray(lengths, dtype=int)
     order = np.argsort(-lengths, kind="stable")
-    start = 0
+    at_a_time, start = tokens_at_a_time(device), 0
     while start < len(order):
-        room = max(1, TOKENS_AT_A_TIME[device.type] // max(1, lengths[order[start]] + extra))
+        room = max(1, at_a_time // max(1, lengths[order[start]] + extra))
         taken = order[start : start + min(room, most or room)]
         yield taken
         start += len(taken)

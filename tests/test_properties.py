@@ -92,7 +92,7 @@ def test_every_public_function_has_a_property_or_a_reason_to_have_none():
 # --- device and endpoint ------------------------------------------------------------------------------
 
 
-@about("device.batches")
+@about("device.batches", "device.tokens_at_a_time")
 @quick
 @given(st.lists(st.integers(0, 600), max_size=60), st.integers(0, 600), st.none() | st.integers(1, 9))
 def test_batches_hold_every_text_once_longest_first_and_no_more_than_the_machine_takes(lengths, extra, most):
@@ -101,7 +101,9 @@ def test_batches_hold_every_text_once_longest_first_and_no_more_than_the_machine
     assert [lengths[i] for batch in made for i in batch] == sorted(lengths, reverse=True)
     for batch in made:
         longest = extra + max(lengths[i] for i in batch)
-        assert len(batch) == 1 or (len(batch) * longest <= device.TOKENS_AT_A_TIME["cpu"] and len(batch) <= (most or len(batch)))
+        assert len(batch) == 1 or (
+            len(batch) * longest <= device.tokens_at_a_time(torch.device("cpu")) and len(batch) <= (most or len(batch))
+        )
 
 
 @about("openai_api.hide_key", "openai_api.clarify")
