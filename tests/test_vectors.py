@@ -120,4 +120,4 @@ def test_a_damaged_map_is_named_and_computed_anew(small):
 
 def test_too_few_rows_for_the_perplexity_are_refused(small):
     with pytest.raises(ValueError, match="Lower it"):
-        projection.tsne_2d(small[:80], perplexity=30)
+        projection.tsne_2d(small[:61], perplexity=30)
