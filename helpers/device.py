@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-#: Tokens computed at a time, padding included; on the CPU for each thread. More than fits the caches makes a CPU slower, and leaves
+#: Tokens computed at a time, padding included; on the CPU for each thread, two at least. More than fits the caches makes a CPU slower, and leaves
 #: freed memory in larger pieces that no later batch fits; fewer leave a GPU idle.
 TOKENS_AT_A_TIME = {"cpu": 512, "mps": 16_384, "cuda": 65_536}
 
