@@ -22,7 +22,11 @@ START, END = "<!-- benchmarks -->", "<!-- end of benchmarks -->"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
     parser.add_argument("--store", action="store_true", help="write the table into the README")
     options = parser.parse_args()
@@ -37,7 +41,9 @@ def main() -> int:
             print(f"\n== {name}", flush=True)
             path = Path(folder) / f"{name}.json"
             done = subprocess.run(
-                [sys.executable, "-m", f"benchmarks.{name}"], cwd=PROJECT_ROOT, env={**os.environ, "BENCHMARK_ROWS": str(path)}
+                [sys.executable, "-m", f"benchmarks.{name}"],
+                cwd=PROJECT_ROOT,
+                env={**os.environ, "BENCHMARK_ROWS": str(path)},
             )
             if done.returncode:
                 failed.append(name)

@@ -22,23 +22,48 @@ CONTEXT, TEXTS, MAX_TOKENS, CARD_BATCH = 512, 192, 512, 32
 def random_model() -> CDE:
     """10.6 million parameters a backbone, as MiniLM has without its table; random weights, MiniLM's tokenizer."""
     encoder = load_encoder()
-    special = {"pad_token_id": 0, "cls_token_id": 101, "sep_token_id": 102, "bos_token_id": 101, "eos_token_id": 102}
+    special = {
+        "pad_token_id": 0,
+        "cls_token_id": 101,
+        "sep_token_id": 102,
+        "bos_token_id": 101,
+        "eos_token_id": 102,
+    }
     backbone = ModernBertConfig(
-        vocab_size=30_522, hidden_size=384, intermediate_size=1024, num_hidden_layers=6, num_attention_heads=12, **special
+        vocab_size=30_522,
+        hidden_size=384,
+        intermediate_size=1024,
+        num_hidden_layers=6,
+        num_attention_heads=12,
+        **special,
     )
-    config = SimpleNamespace(embedder="random", transductive_corpus_size=CONTEXT, max_seq_length=MAX_TOKENS)
+    config = SimpleNamespace(
+        embedder="random", transductive_corpus_size=CONTEXT, max_seq_length=MAX_TOKENS
+    )
     torch.manual_seed(0)
-    return CDE(config, encoder.tokenizer, backbone, variant="hub", name="random").eval().requires_grad_(False).to(encoder.device)
+    return (
+        CDE(config, encoder.tokenizer, backbone, variant="hub", name="random")
+        .eval()
+        .requires_grad_(False)
+        .to(encoder.device)
+    )
 
 
 @torch.inference_mode()
-def card(model: CDE, texts: list[str], dataset_embeddings: torch.Tensor | None = None) -> torch.Tensor:
+def card(
+    model: CDE, texts: list[str], dataset_embeddings: torch.Tensor | None = None
+) -> torch.Tensor:
     """What the card shows: all texts padded to the longest of the set, batches of 32 in the order given."""
     prompted = [model.prompts["document"] + text for text in texts]
-    tokens = model.tokenizer(prompted, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt").to(model.device)
+    tokens = model.tokenizer(
+        prompted, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+    ).to(model.device)
     made = []
     for start in range(0, len(texts), CARD_BATCH):
-        batch = {name: tokens[name][start : start + CARD_BATCH] for name in ("input_ids", "attention_mask")}
+        batch = {
+            name: tokens[name][start : start + CARD_BATCH]
+            for name in ("input_ids", "attention_mask")
+        }
         if dataset_embeddings is None:
             made.append(model.first_stage_model(**batch))
         else:
@@ -53,7 +78,10 @@ def unit(vectors: torch.Tensor) -> np.ndarray:
 def run() -> list[Row]:
     model, drawn = random_model(), mixed(CONTEXT + TEXTS)
     of_corpus, texts = drawn[:CONTEXT], drawn[CONTEXT:]
-    lengths = [len(ids) for ids in model.tokenizer(drawn, truncation=True, max_length=MAX_TOKENS)["input_ids"]]
+    lengths = [
+        len(ids)
+        for ids in model.tokenizer(drawn, truncation=True, max_length=MAX_TOKENS)["input_ids"]
+    ]
     print(
         f"context of {CONTEXT} texts, {TEXTS} texts; tokens: mean {np.mean(lengths):.0f}, median {np.median(lengths):.0f}, "
         f"{min(lengths)} to {max(lengths)}",
@@ -73,14 +101,18 @@ def run() -> list[Row]:
     narrow, seconds = timed(lambda: ours("bfloat16"), repeats=1), timed(ours, repeats=3)
     other = timed(theirs, repeats=1)
     (context, vectors), (their_context, their_vectors) = found["float32"], found["card"]
-    away = max(float((context.vectors - their_context).abs().max()), float(np.abs(vectors - their_vectors).max()))
+    away = max(
+        float((context.vectors - their_context).abs().max()),
+        float(np.abs(vectors - their_vectors).max()),
+    )
     cosine = float((found["bfloat16"][1] * vectors).sum(axis=1).min())
     padded = CONTEXT * max(lengths) + TEXTS * (max(lengths) + CONTEXT + SOFT_PROMPTS)
     needed = sum(lengths) + TEXTS * (CONTEXT + SOFT_PROMPTS)
-    print(f"tokens that have to be computed: {needed:,}; with the card's padding {padded:,}, {padded / needed:.2f} times", flush=True)
-    what = (
-        f"CDE stages 1 and 2, MiniLM-sized random weights: context of {CONTEXT}, {TEXTS} texts of {min(lengths)} to {max(lengths)} tokens"
+    print(
+        f"tokens that have to be computed: {needed:,}; with the card's padding {padded:,}, {padded / needed:.2f} times",
+        flush=True,
     )
+    what = f"CDE stages 1 and 2, MiniLM-sized random weights: context of {CONTEXT}, {TEXTS} texts of {min(lengths)} to {max(lengths)} tokens"
     return [
         Row(what, "the loop of the model's card, fp32", seconds, other, "s", 2.5, 4, claims={f"vectors differ by {away:.0e} (at most 1e-05)": away <= 1e-5}),
         Row(

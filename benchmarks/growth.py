@@ -40,12 +40,26 @@ def run() -> list[Row]:
         command = [sys.executable, "-m", "benchmarks.growth", str(count)]
         done = subprocess.run(command, cwd=PROJECT_ROOT, check=True, capture_output=True, text=True)
         found[count] = json.loads(done.stdout.splitlines()[-1])
-        print(f"{count:,} passages: {found[count]['ms']:.2f} ms each, peak {found[count]['MB']:.0f} MB", flush=True)
+        print(
+            f"{count:,} passages: {found[count]['ms']:.2f} ms each, peak {found[count]['MB']:.0f} MB",
+            flush=True,
+        )
     rows = []
     for count in SIZES[1:]:
         for unit, what in (("ms", "time a passage"), ("MB", "peak memory beside the vectors")):
             ours, first = Spread((found[count][unit],)), Spread((found[SIZES[0]][unit],))
-            rows.append(Row(f"encoding {count:,} passages, {what}", f"with {SIZES[0]:,}", ours, first, unit, WITHIN, None, at_most=True))
+            rows.append(
+                Row(
+                    f"encoding {count:,} passages, {what}",
+                    f"with {SIZES[0]:,}",
+                    ours,
+                    first,
+                    unit,
+                    WITHIN,
+                    None,
+                    at_most=True,
+                )
+            )
     return rows
 
 

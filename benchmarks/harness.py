@@ -15,7 +15,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-LIBRARIES = ("torch", "transformers", "sentence-transformers", "scikit-learn", "openTSNE", "altair", "vegafusion", "jupyterlab", "numpy")
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "scikit-learn",
+    "openTSNE",
+    "altair",
+    "vegafusion",
+    "jupyterlab",
+    "numpy",
+)
 ONCE_SECONDS = 60  # what takes longer is measured once
 
 
@@ -31,7 +41,11 @@ class Spread:
 
     def __str__(self) -> str:
         low, high = min(self.values), max(self.values)
-        return f"{self.middle:.3g}" if len(self.values) == 1 else f"{self.middle:.3g} ({low:.3g}-{high:.3g})"
+        return (
+            f"{self.middle:.3g}"
+            if len(self.values) == 1
+            else f"{self.middle:.3g} ({low:.3g}-{high:.3g})"
+        )
 
 
 @dataclass
@@ -72,15 +86,28 @@ class Row:
     def markdown(self) -> str:
         ratio = f"{self.ratio:.2f}" if self.at_most or self.ratio < 10 else f"{self.ratio:.0f}"
         reached = "" if self.goal is None else "yes" if self.reaches(self.goal) else "no"
-        claims = "; ".join(claim if held else f"NOT: {claim}" for claim, held in self.claims.items())
-        cells = (self.what, self.against, f"**{ratio}**", self.bound(self.floor), self.bound(self.goal), reached)
-        return "| " + " | ".join((*cells, f"{self.ours} / {self.theirs} {self.unit}", claims)) + " |"
+        claims = "; ".join(
+            claim if held else f"NOT: {claim}" for claim, held in self.claims.items()
+        )
+        cells = (
+            self.what,
+            self.against,
+            f"**{ratio}**",
+            self.bound(self.floor),
+            self.bound(self.goal),
+            reached,
+        )
+        return (
+            "| " + " | ".join((*cells, f"{self.ours} / {self.theirs} {self.unit}", claims)) + " |"
+        )
 
 
 HEADER = "| what | against | ratio | floor | goal | goal reached | measured | also |\n|---|---|---|---|---|---|---|---|"
 
 
-def timed(call: Callable[[], Any], repeats: int = 5, *, before: Callable[[], Any] | None = None) -> Spread:
+def timed(
+    call: Callable[[], Any], repeats: int = 5, *, before: Callable[[], Any] | None = None
+) -> Spread:
     """Seconds of `call`; once when it takes over a minute. `before` runs ahead of each call, outside the time."""
     values: list[float] = []
     while len(values) < repeats:
@@ -104,7 +131,14 @@ def machine() -> str:
     name = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.is_file():
-        name = next((line.split(":")[1].strip() for line in information.read_text().splitlines() if line.startswith("model name")), name)
+        name = next(
+            (
+                line.split(":")[1].strip()
+                for line in information.read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            name,
+        )
     libraries = ", ".join(f"{name} {version(name).split('+')[0]}" for name in LIBRARIES)
     return (
         f"{name}, {psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GB, {platform.system()}, device {pick_device()}, "
@@ -119,7 +153,9 @@ def part(run: Callable[[], list[Row]]) -> int:
     rows = run()
     print(HEADER, *(row.markdown() for row in rows), sep="\n", flush=True)
     if "BENCHMARK_ROWS" in os.environ:
-        Path(os.environ["BENCHMARK_ROWS"]).write_text(json.dumps([asdict(row) for row in rows]), encoding="utf-8")
+        Path(os.environ["BENCHMARK_ROWS"]).write_text(
+            json.dumps([asdict(row) for row in rows]), encoding="utf-8"
+        )
     missed = [row.what for row in rows if not row.holds]
     if missed:
         print("below the floor: " + "; ".join(missed), file=sys.stderr)
@@ -129,4 +165,13 @@ def part(run: Callable[[], list[Row]]) -> int:
 def read_rows(path: Path) -> list[Row]:
     """Rows that a part wrote."""
     rows = json.loads(path.read_text(encoding="utf-8"))
-    return [Row(**{**row, "ours": Spread(tuple(row["ours"]["values"])), "theirs": Spread(tuple(row["theirs"]["values"]))}) for row in rows]
+    return [
+        Row(
+            **{
+                **row,
+                "ours": Spread(tuple(row["ours"]["values"])),
+                "theirs": Spread(tuple(row["theirs"]["values"])),
+            }
+        )
+        for row in rows
+    ]

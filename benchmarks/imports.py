@@ -13,7 +13,13 @@ MEASURE = "import time; start = time.perf_counter(); import helpers; print(1000 
 
 def run() -> list[Row]:
     def once() -> float:
-        done = subprocess.run([sys.executable, "-c", MEASURE], cwd=PROJECT_ROOT, check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE],
+            cwd=PROJECT_ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
         return float(done.stdout)
 
     once()  # from the disk

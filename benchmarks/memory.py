@@ -85,23 +85,41 @@ def plain() -> nbformat.NotebookNode:
 
 def megabytes_after(notebook: nbformat.NotebookNode, folder: Path) -> float:
     """Resident memory of a fresh kernel and its children after the notebook's last cell, in MB."""
-    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    )
     with client.setup_kernel():
         for index, cell in enumerate(notebook.cells):
             client.execute_cell(cell, index)
         kernel = psutil.Process(client.km.provisioner.pid)
-        return sum(process.memory_info().rss for process in [kernel, *kernel.children(recursive=True)]) / 1e6
+        return (
+            sum(process.memory_info().rss for process in [kernel, *kernel.children(recursive=True)])
+            / 1e6
+        )
 
 
 def run() -> list[Row]:
     clean_environment()
     values: dict[str, list[float]] = {"ours": [], "theirs": []}
     for _ in range(REPEATS):
-        values["ours"].append(megabytes_after(nbformat.read(NOTEBOOK, as_version=4), NOTEBOOK.parent))
+        values["ours"].append(
+            megabytes_after(nbformat.read(NOTEBOOK, as_version=4), NOTEBOOK.parent)
+        )
         values["theirs"].append(megabytes_after(plain(), NOTEBOOK.parent))
         print({name: round(found[-1]) for name, found in values.items()}, flush=True)
     ours, theirs = (Spread(tuple(found)) for found in values.values())
-    return [Row("memory of the kernel after notebook 3", "the same steps by plain calls", ours, theirs, "MB", 1.0, 0.8, at_most=True)]
+    return [
+        Row(
+            "memory of the kernel after notebook 3",
+            "the same steps by plain calls",
+            ours,
+            theirs,
+            "MB",
+            1.0,
+            0.8,
+            at_most=True,
+        )
+    ]
 
 
 if __name__ == "__main__":

@@ -41,10 +41,29 @@ def run() -> list[Row]:
         ours += timed(in_context, repeats=1, before=forget).values
         theirs += timed(plain, repeats=1).values
     per_query = [Spread(tuple(1000 * second for second in values)) for values in (ours, theirs)]
-    whole = Spread(tuple(1000 * second for second in timed(from_scratch, repeats=5, before=forget).values))
+    whole = Spread(
+        tuple(1000 * second for second in timed(from_scratch, repeats=5, before=forget).values)
+    )
     return [
-        Row("mini CDE, one query in a context of 512", "the context embedded for each query", per_query[0], whole, "ms", 4, 20),
-        Row("the same query", "a plain MiniLM query", per_query[0], per_query[1], "ms", 1.5, 1.2, at_most=True),
+        Row(
+            "mini CDE, one query in a context of 512",
+            "the context embedded for each query",
+            per_query[0],
+            whole,
+            "ms",
+            4,
+            20,
+        ),
+        Row(
+            "the same query",
+            "a plain MiniLM query",
+            per_query[0],
+            per_query[1],
+            "ms",
+            1.5,
+            1.2,
+            at_most=True,
+        ),
     ]
 
 

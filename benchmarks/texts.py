@@ -14,18 +14,30 @@ COLLECTIONS = ("money", "country")
 
 def passages() -> list[str]:
     """All bundled passages."""
-    return [text for name in COLLECTIONS for text in retrieval.texts(retrieval.load_beir(PROJECT_ROOT / "data" / name)[0])]
+    return [
+        text
+        for name in COLLECTIONS
+        for text in retrieval.texts(retrieval.load_beir(PROJECT_ROOT / "data" / name)[0])
+    ]
 
 
 def questions() -> list[str]:
     """All bundled questions, each once."""
-    return sorted({text for name in COLLECTIONS for text in retrieval.load_beir(PROJECT_ROOT / "data" / name)[1]["text"]})
+    return sorted(
+        {
+            text
+            for name in COLLECTIONS
+            for text in retrieval.load_beir(PROJECT_ROOT / "data" / name)[1]["text"]
+        }
+    )
 
 
 def mixed(count: int, seed: int = 0) -> list[str]:
     """`count` of the passages, the questions and the notebooks' cells, drawn without replacement: from a line to a page."""
     cells = [
-        cell.source for path in sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb")) for cell in nbformat.read(path, as_version=4).cells
+        cell.source
+        for path in sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb"))
+        for cell in nbformat.read(path, as_version=4).cells
     ]
     return random.Random(seed).sample([*passages(), *questions(), *cells], count)
 

@@ -69,7 +69,9 @@ def find_browser() -> str:
     """
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if not found:
-        raise SystemExit("no Chromium, Chrome or Edge was found. Install one; on Debian and Ubuntu: sudo apt-get install chromium")
+        raise SystemExit(
+            "no Chromium, Chrome or Edge was found. Install one; on Debian and Ubuntu: sudo apt-get install chromium"
+        )
     return found
 
 
@@ -94,7 +96,13 @@ def serve(folder: Path) -> tuple[subprocess.Popen, str]:
         f"--notebook-dir={folder}",
     ]
     with (folder / "lab.log").open("w") as log:
-        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], stdout=log, stderr=log, cwd=PROJECT_ROOT, env=environment)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options],
+            stdout=log,
+            stderr=log,
+            cwd=PROJECT_ROOT,
+            env=environment,
+        )
     address = f"http://127.0.0.1:{port}"
     for _ in range(120):
         try:
@@ -111,7 +119,12 @@ def draw(browser, address: str, kind: str, turn: int) -> float:
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
     away = []
     page.on(
-        "request", lambda request: None if re.match(r"(https?|ws)://127\.0\.0\.1|data:|blob:", request.url) else away.append(request.url)
+        "request",
+        lambda request: (
+            None
+            if re.match(r"(https?|ws)://127\.0\.0\.1|data:|blob:", request.url)
+            else away.append(request.url)
+        ),
     )
     page.goto(f"{address}/lab/tree/{kind}-{turn}.ipynb?reset")
     page.wait_for_selector(".jp-Notebook .jp-InputArea-editor", timeout=90_000)
@@ -124,9 +137,13 @@ def draw(browser, address: str, kind: str, turn: int) -> float:
     start = time.perf_counter()
     page.keyboard.press("Shift+Enter")
     page.wait_for_function(DRAWN[kind], timeout=120_000, polling=100)
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")  # painted
+    page.evaluate(
+        "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )  # painted
     seconds = time.perf_counter() - start
-    for session in page.request.get(f"{address}/api/sessions").json():  # its kernel shall not slow the next one
+    for session in page.request.get(
+        f"{address}/api/sessions"
+    ).json():  # its kernel shall not slow the next one
         page.request.delete(f"{address}/api/sessions/{session['id']}")
     page.close()
     if away:
@@ -142,14 +159,21 @@ def run() -> list[Row]:
         folder = Path(name)
         kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
         for kind, cell in (("ours", OURS), ("theirs", THEIRS)):
-            cells = [nbformat.v4.new_code_cell(PREPARE, id="prepare"), nbformat.v4.new_code_cell(cell, id="draw")]
+            cells = [
+                nbformat.v4.new_code_cell(PREPARE, id="prepare"),
+                nbformat.v4.new_code_cell(cell, id="draw"),
+            ]
             notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-            for turn in range(REPEATS):  # JupyterLab saves what was drawn: each turn has a file of its own
+            for turn in range(
+                REPEATS
+            ):  # JupyterLab saves what was drawn: each turn has a file of its own
                 nbformat.write(notebook, folder / f"{kind}-{turn}.ipynb")
         server, address = serve(folder)
         try:
             with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=find_browser(), args=list(QUIET))
+                browser = playwright.chromium.launch(
+                    executable_path=find_browser(), args=list(QUIET)
+                )
                 for turn in range(REPEATS):
                     for kind, seconds in values.items():
                         seconds.append(draw(browser, address, kind, turn))
@@ -158,8 +182,15 @@ def run() -> list[Row]:
         finally:
             server.terminate()
             server.wait(30)
-    what, against = f"token map drawn, {POINTS:,} points, JupyterLab in Chromium", 'Altair\'s offline "jupyter" renderer'
-    return [Row(what, against, Spread(tuple(values["ours"])), Spread(tuple(values["theirs"])), "s", 2, 4)]
+    what, against = (
+        f"token map drawn, {POINTS:,} points, JupyterLab in Chromium",
+        'Altair\'s offline "jupyter" renderer',
+    )
+    return [
+        Row(
+            what, against, Spread(tuple(values["ours"])), Spread(tuple(values["theirs"])), "s", 2, 4
+        )
+    ]
 
 
 if __name__ == "__main__":

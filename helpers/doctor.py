@@ -42,7 +42,11 @@ def _device() -> str:
     from .device import pick_device
 
     device = pick_device()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
     return f"{device} ({name}), {torch.get_num_threads()} threads"
 
 
@@ -70,18 +74,29 @@ def _collections() -> str:
     from .retrieval import load_beir
 
     sizes = {name: load_beir(PROJECT_ROOT / "data" / name) for name in ("money", "country")}
-    return ", ".join(f"{name}: {len(corpus)} passages, {len(queries)} questions" for name, (corpus, queries, _) in sizes.items())
+    return ", ".join(
+        f"{name}: {len(corpus)} passages, {len(queries)} questions"
+        for name, (corpus, queries, _) in sizes.items()
+    )
 
 
 def _key() -> str:
     openai_api.load_env()
     url = os.environ.get("OPENAI_BASE_URL")
-    found = "found" if os.environ.get("OPENAI_API_KEY") else "not found (notebook 1 uses a local server)"
+    found = (
+        "found"
+        if os.environ.get("OPENAI_API_KEY")
+        else "not found (notebook 1 uses a local server)"
+    )
     return f"key {found}, base URL {'set' if url else 'not set'}"
 
 
 def _network() -> str:
-    flags = [name for name in ("HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY") if os.environ.get(name)]
+    flags = [
+        name
+        for name in ("HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+        if os.environ.get(name)
+    ]
     return f"source {artifacts.source()}; set: {', '.join(flags) or 'none of the proxy and offline variables'}"
 
 
@@ -108,8 +123,14 @@ def report() -> Iterator[tuple[str, str]]:
     yield "series", __version__
     yield "system", f"{platform.system()} {platform.release()} {platform.machine()}"
     own = sys.prefix != sys.base_prefix
-    yield "python", f"{platform.python_version()} ({'own environment' if own else 'NOT in an environment of its own'})"
-    yield "memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free, {os.cpu_count()} cores"
+    yield (
+        "python",
+        f"{platform.python_version()} ({'own environment' if own else 'NOT in an environment of its own'})",
+    )
+    yield (
+        "memory",
+        f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free, {os.cpu_count()} cores",
+    )
     yield "disk", f"{disk.free / 2**30:.1f} GiB free"
     yield "device", _guard(_device)
     yield "encoder", _guard(_encoder_files)

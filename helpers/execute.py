@@ -23,7 +23,9 @@ NOTEBOOKS = PROJECT_ROOT / "notebooks"
 OUTPUT = PROJECT_ROOT / "output"
 CELL_TIMEOUT_SECONDS = 900
 
-LOG_LINE = re.compile(r"\[\d{4}-\d\d-\d\d .*core_worker\.cc.*\n*$")  # Ray's own, with time and process
+LOG_LINE = re.compile(
+    r"\[\d{4}-\d\d-\d\d .*core_worker\.cc.*\n*$"
+)  # Ray's own, with time and process
 
 #: What tests and stored outputs run under: nobody's key, nobody's `.env`, no network, the same device everywhere.
 CLEAN_ENVIRONMENT = {
@@ -66,7 +68,11 @@ class PeakMemory(threading.Thread):
 def _tidy(notebook: Any) -> None:
     """Drop what belongs to one run on one machine: widget views and state, times, versions of the kernel."""
     notebook.metadata = {
-        "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+        "kernelspec": {
+            "display_name": "Python 3 (ipykernel)",
+            "language": "python",
+            "name": "python3",
+        },
         "language_info": {"name": "python"},
     }
     for cell in notebook.cells:
@@ -77,8 +83,14 @@ def _tidy(notebook: Any) -> None:
             if "application/vnd.jupyter.widget-view+json" in data:
                 del data["application/vnd.jupyter.widget-view+json"]
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.output_type in ("stream", "error") or o.get("data")]
-            cell.outputs = [o for o in cell.outputs if not (o.get("name") == "stderr" and LOG_LINE.match(o.text))]
+            cell.outputs = [
+                o for o in cell.outputs if o.output_type in ("stream", "error") or o.get("data")
+            ]
+            cell.outputs = [
+                o
+                for o in cell.outputs
+                if not (o.get("name") == "stderr" and LOG_LINE.match(o.text))
+            ]
 
 
 def run(path: Path, *, store: bool) -> tuple[float, float]:
@@ -129,10 +141,15 @@ def run(path: Path, *, store: bool) -> tuple[float, float]:
     if store:
         _tidy(notebook)
         nbformat.validate(notebook)
-        artifacts.write_whole(path, (nbformat.writes(notebook) + "\n").encode())  # the notebook itself is the only copy
+        artifacts.write_whole(
+            path, (nbformat.writes(notebook) + "\n").encode()
+        )  # the notebook itself is the only copy
     else:
         _export(notebook, path)
-    print(f"{chr(13) if sys.stdout.isatty() else ''}{path.name}: {total} code cells, {seconds:.0f} s, peak {peak:.0f} MB", flush=True)
+    print(
+        f"{chr(13) if sys.stdout.isatty() else ''}{path.name}: {total} code cells, {seconds:.0f} s, peak {peak:.0f} MB",
+        flush=True,
+    )
     return seconds, peak
 
 
@@ -142,7 +159,9 @@ def _export(notebook: Any, path: Path) -> None:
     from nbconvert import HTMLExporter
 
     OUTPUT.mkdir(exist_ok=True)
-    notebook = nbformat.reads(openai_api.hide_key(nbformat.writes(notebook)), as_version=4)  # these files are passed on
+    notebook = nbformat.reads(
+        openai_api.hide_key(nbformat.writes(notebook)), as_version=4
+    )  # these files are passed on
     nbformat.write(notebook, OUTPUT / path.name)
     page, _ = HTMLExporter(template_name="lab").from_notebook_node(notebook)
     (OUTPUT / path.with_suffix(".html").name).write_text(page, encoding="utf-8")
@@ -161,15 +180,23 @@ def choose(names: list[str]) -> list[Path]:
         fits = [path for path in every if path.name.startswith(stem)]
         if len(fits) != 1:
             known = "\n  ".join(path.name for path in every)
-            raise SystemExit(f"{name!r} fits {len(fits)} notebooks. Name one of these, or its number:\n  {known}")
+            raise SystemExit(
+                f"{name!r} fits {len(fits)} notebooks. Name one of these, or its number:\n  {known}"
+            )
         chosen += fits
     return chosen or every
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="run.py execute", description="Run notebooks headlessly.")
-    parser.add_argument("notebooks", nargs="*", help="file names or numbers, such as 03; all when none is given")
-    parser.add_argument("--store", action="store_true", help="write the outputs back into the notebook (no key, no network)")
+    parser.add_argument(
+        "notebooks", nargs="*", help="file names or numbers, such as 03; all when none is given"
+    )
+    parser.add_argument(
+        "--store",
+        action="store_true",
+        help="write the outputs back into the notebook (no key, no network)",
+    )
     options = parser.parse_args(arguments)
     paths = choose(options.notebooks)
     if options.store:
@@ -187,7 +214,10 @@ def main(arguments: list[str] | None = None) -> int:
             OUTPUT.mkdir(exist_ok=True)
             tempfile.TemporaryFile(dir=OUTPUT).close()
         except OSError as error:  # said now, not after minutes of computing
-            print(f"The folder output/ cannot be written ({error.strerror}). Copy the project to a folder of your own.", file=sys.stderr)
+            print(
+                f"The folder output/ cannot be written ({error.strerror}). Copy the project to a folder of your own.",
+                file=sys.stderr,
+            )
             return 1
     failed = []
     for path in paths:
@@ -201,7 +231,10 @@ def main(arguments: list[str] | None = None) -> int:
                 file=sys.stderr,
             )
         except OSError as error:
-            print(f"\n{path.name} failed: {error}. Is the folder one that you may write to?", file=sys.stderr)
+            print(
+                f"\n{path.name} failed: {error}. Is the folder one that you may write to?",
+                file=sys.stderr,
+            )
         else:
             continue
         failed.append(path.name)

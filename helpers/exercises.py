@@ -42,20 +42,30 @@ def _hint(message: str) -> Feedback:
 def _array(answer: Any) -> np.ndarray | None:
     """The answer as numbers, None when it is something else."""
     try:
-        return np.asarray(answer.detach().cpu() if hasattr(answer, "detach") else answer, dtype=float)
+        return np.asarray(
+            answer.detach().cpu() if hasattr(answer, "detach") else answer, dtype=float
+        )
     except Exception:  # a learner may give anything, and anything may break here
         return None
 
 
 def _number(answer: Any) -> float | None:
     value = _array(answer)
-    return float(value.reshape(-1)[0]) if value is not None and value.size == 1 and np.isfinite(value).all() else None
+    return (
+        float(value.reshape(-1)[0])
+        if value is not None and value.size == 1 and np.isfinite(value).all()
+        else None
+    )
 
 
 def _whole(answer: Any) -> list[int] | None:
     """The answer as one list of whole numbers, None when it is something else."""
     value = _array(answer)
-    if value is None or value.ndim != 1 or not (np.isfinite(value).all() and (value == np.round(value)).all()):
+    if (
+        value is None
+        or value.ndim != 1
+        or not (np.isfinite(value).all() and (value == np.round(value)).all())
+    ):
         return None
     return [int(number) for number in value]
 
@@ -65,18 +75,27 @@ def _call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Feedback 
     if not callable(function):
         return None, _hint("Give the function itself, without calling it: check_...(my_function).")
     try:
-        result = function(*deepcopy(arguments))  # what it does in place must not change the question
+        result = function(
+            *deepcopy(arguments)
+        )  # what it does in place must not change the question
     except Exception as error:  # whatever a learner's code raises is shown to the learner
         return None, _hint(f"Your function stopped with {type(error).__name__}: {error}")
     if result is None or result is Ellipsis:
-        return None, _hint("Your function gives back nothing yet: it needs a `return` with the result.")
+        return None, _hint(
+            "Your function gives back nothing yet: it needs a `return` with the result."
+        )
     return result, None
 
 
 def _same(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
     """Equal in shape and, within `tolerance`, in every number."""
     a, b = _array(a), _array(b)
-    return a is not None and b is not None and a.shape == b.shape and bool(np.allclose(a, b, atol=tolerance))
+    return (
+        a is not None
+        and b is not None
+        and a.shape == b.shape
+        and bool(np.allclose(a, b, atol=tolerance))
+    )
 
 
 # --- notebook 1 -----------------------------------------------------------------------------------
@@ -91,23 +110,39 @@ def check_cosine(function: Callable[[Any, Any], Any]) -> Feedback:
         return trouble
     value = _number(result)
     if value is None:
-        return _hint("The result has to be one number: multiply element by element, then sum (or use a @ b).")
+        return _hint(
+            "The result has to be one number: multiply element by element, then sum (or use a @ b)."
+        )
     dot, na, nb = _A @ _B, np.linalg.norm(_A), np.linalg.norm(_B)
     wrong = [
-        (dot, "That is the dot product. It equals the cosine only for vectors of length 1: divide by both lengths."),
-        (1 - dot / (na * nb), "That is the cosine distance, 1 - similarity. The similarity is asked for."),
-        (np.linalg.norm(_A - _B), "That is the Euclidean distance. Cosine looks at the angle only: dot product over lengths."),
+        (
+            dot,
+            "That is the dot product. It equals the cosine only for vectors of length 1: divide by both lengths.",
+        ),
+        (
+            1 - dot / (na * nb),
+            "That is the cosine distance, 1 - similarity. The similarity is asked for.",
+        ),
+        (
+            np.linalg.norm(_A - _B),
+            "That is the Euclidean distance. Cosine looks at the angle only: dot product over lengths.",
+        ),
         (dot / na, "You divided by the length of `a` only. The length of `b` has to go as well."),
         (dot / nb, "You divided by the length of `b` only. The length of `a` has to go as well."),
         (dot / (na + nb), "You divided by the sum of the lengths. It is their product."),
-        (dot / (na * nb) ** 2, "You divided by the squared lengths: the square root in the Euclidean norm is missing."),
+        (
+            dot / (na * nb) ** 2,
+            "You divided by the squared lengths: the square root in the Euclidean norm is missing.",
+        ),
     ]
     if abs(value - dot / (na * nb)) < 1e-6:
         return _right("The angle alone counts: stretching a vector changes nothing.")
     for number, message in wrong:
         if abs(value - number) < 1e-6:
             return _hint(message)
-    return _hint("Cosine similarity is the dot product divided by the product of the two Euclidean lengths.")
+    return _hint(
+        "Cosine similarity is the dot product divided by the product of the two Euclidean lengths."
+    )
 
 
 def check_shorten(function: Callable[[Any, int], Any]) -> Feedback:
@@ -122,12 +157,18 @@ def check_shorten(function: Callable[[Any, int], Any]) -> Feedback:
     if _same(result, head):
         return _hint("Cut, but not of length 1 any more: divide by its own Euclidean length.")
     if _same(result, vector[-k:]) or _same(result, vector[-k:] / np.linalg.norm(vector[-k:])):
-        return _hint("These are the last numbers. Models trained for shortening put the most important ones first.")
+        return _hint(
+            "These are the last numbers. Models trained for shortening put the most important ones first."
+        )
     given = _array(result)
     if given is not None and given.size == len(vector):
-        return _hint("Still as long as before: setting numbers to zero, or only normalising, does not shorten. Slice with [:k].")
+        return _hint(
+            "Still as long as before: setting numbers to zero, or only normalising, does not shorten. Slice with [:k]."
+        )
     if _same(result, head / np.abs(head).sum()):
-        return _hint("You divided by the sum of absolute values. Length 1 means that the squares sum to 1.")
+        return _hint(
+            "You divided by the sum of absolute values. Length 1 means that the squares sum to 1."
+        )
     return _hint("Two steps: vector[:k], then divide by np.linalg.norm of what is left.")
 
 
@@ -155,7 +196,9 @@ def check_cost(answer: Any, *, texts: int, tokens_per_text: int, per_million: fl
         return _hint("That is the price of one text. There are more of them.")
     if near(right * 100):
         return _hint("That looks like cents. Dollars are asked for.")
-    return _hint("Texts times tokens per text gives tokens; times the price of a million, divided by a million.")
+    return _hint(
+        "Texts times tokens per text gives tokens; times the price of a million, divided by a million."
+    )
 
 
 # --- notebook 2 -----------------------------------------------------------------------------------
@@ -171,18 +214,37 @@ def check_ids(answer: Any, tokenizer: Any, text: str) -> Feedback:
     if given == right:
         return _right(f"{len(right)} tokens: {tokenizer.convert_ids_to_tokens(right)}")
     if given == with_special:
-        return _hint("[CLS] and [SEP] are still there, at both ends: add_special_tokens=False, or slice them off.")
-    if isinstance(answer, (list, tuple)) and all(isinstance(x, str) for x in answer) and list(answer) == tokenizer.tokenize(text):
-        return _hint("These are the tokens. Their ids are asked for: tokenizer.convert_tokens_to_ids(...).")
-    if given in (tokenizer.convert_tokens_to_ids(text.split()), tokenizer.convert_tokens_to_ids(text.lower().split())):
+        return _hint(
+            "[CLS] and [SEP] are still there, at both ends: add_special_tokens=False, or slice them off."
+        )
+    if (
+        isinstance(answer, (list, tuple))
+        and all(isinstance(x, str) for x in answer)
+        and list(answer) == tokenizer.tokenize(text)
+    ):
+        return _hint(
+            "These are the tokens. Their ids are asked for: tokenizer.convert_tokens_to_ids(...)."
+        )
+    if given in (
+        tokenizer.convert_tokens_to_ids(text.split()),
+        tokenizer.convert_tokens_to_ids(text.lower().split()),
+    ):
         unknown = tokenizer.unk_token_id
-        return _hint(f"Splitting at spaces finds no id for some words (id {unknown} means [UNK]): the tokenizer cuts them into pieces.")
+        return _hint(
+            f"Splitting at spaces finds no id for some words (id {unknown} means [UNK]): the tokenizer cuts them into pieces."
+        )
     if given == [ord(c) for c in text]:
-        return _hint("These are Unicode code points of letters. A token is a word or a piece of one.")
-    return _hint(f"{len(right)} ids are expected. tokenizer(text)['input_ids'] is the way, with one argument more.")
+        return _hint(
+            "These are Unicode code points of letters. A token is a word or a piece of one."
+        )
+    return _hint(
+        f"{len(right)} ids are expected. tokenizer(text)['input_ids'] is the way, with one argument more."
+    )
 
 
-def check_nearest_tokens(function: Callable[[int, int], Any], vectors: Any, token_id: int, k: int = 3) -> Feedback:
+def check_nearest_tokens(
+    function: Callable[[int, int], Any], vectors: Any, token_id: int, k: int = 3
+) -> Feedback:
     """Notebook 2: `function(token_id, k)` gives the ids of the `k` nearest other tokens by cosine, nearest first."""
     result, trouble = _call(function, token_id, k)
     if trouble:
@@ -203,14 +265,20 @@ def check_nearest_tokens(function: Callable[[int, int], Any], vectors: Any, toke
     if given == top(cosines, own=True):
         return _hint("The token itself comes first, with similarity 1: leave it out.")
     if given == top(cosines, own=False, last=True):
-        return _hint("These are the farthest tokens: argsort sorts upwards. Sort -similarity, or take from the end.")
+        return _hint(
+            "These are the farthest tokens: argsort sorts upwards. Sort -similarity, or take from the end."
+        )
     if given == top(dots, own=False) or given == top(dots, own=True):
-        return _hint("You ranked by dot product. Long vectors win there: divide by the lengths first.")
+        return _hint(
+            "You ranked by dot product. Long vectors win there: divide by the lengths first."
+        )
     if sorted(given) == sorted(top(cosines, own=False)):
         return _hint("The right tokens in another order: the nearest comes first.")
     if len(given) != k:
         return _hint(f"{k} ids are expected, you gave {len(given)}.")
-    return _hint("Normalise every row, multiply with the row of the token, sort downwards, skip the token itself.")
+    return _hint(
+        "Normalise every row, multiply with the row of the token, sort downwards, skip the token itself."
+    )
 
 
 def check_pieces(answer: Any, tokenizer: Any, words: Sequence[str]) -> Feedback:
@@ -221,17 +289,25 @@ def check_pieces(answer: Any, tokenizer: Any, words: Sequence[str]) -> Feedback:
     if not isinstance(answer, dict) or set(answer) != set(words):
         return _hint(f"Give a dictionary with exactly these words as keys: {list(words)}")
     if any(not isinstance(value, (int, np.integer)) for value in answer.values()):
-        return _hint("Every value is a whole number: len(tokenizer.tokenize(word)). The list of pieces itself is one step before.")
+        return _hint(
+            "Every value is a whole number: len(tokenizer.tokenize(word)). The list of pieces itself is one step before."
+        )
     if answer == right:
-        return _right("Frequent words have a row of their own; rare ones are put together from pieces.")
+        return _right(
+            "Frequent words have a row of their own; rare ones are put together from pieces."
+        )
     if answer == {word: len(tokenizer(word)["input_ids"]) for word in words}:
         return _hint("Two too many each: [CLS] and [SEP] were counted.")
     if answer == {word: len(word) for word in words}:
         return _hint("You counted letters. The pieces come from tokenizer.tokenize(word).")
     if all(value == 1 for value in answer.values()):
-        return _hint("Not every word has a row of its own: look at tokenizer.tokenize(word) for each.")
+        return _hint(
+            "Not every word has a row of its own: look at tokenizer.tokenize(word) for each."
+        )
     wrong = [word for word in words if answer[word] != right[word]]
-    return _hint(f"{len(right) - len(wrong)} of {len(right)} are right. Look at {wrong[0]!r} again.")
+    return _hint(
+        f"{len(right) - len(wrong)} of {len(right)} are right. Look at {wrong[0]!r} again."
+    )
 
 
 # --- notebook 3 -----------------------------------------------------------------------------------
@@ -253,20 +329,30 @@ def check_pooling(function: Callable[[Any, Any], Any]) -> Feedback:
 
     mean = vectors[:3].mean(axis=0)
     if _same(result, mean / np.linalg.norm(mean)):
-        return _right("The mean of the real tokens, of length 1: what the model's own pooling does.")
+        return _right(
+            "The mean of the real tokens, of length 1: what the model's own pooling does."
+        )
     if _same(result, mean):
         return _hint("The mean is right, its length is not 1 yet: divide by the Euclidean norm.")
     if fits(vectors[0]):
-        return _hint("That is the vector of [CLS]. This model was trained with the mean of all tokens.")
+        return _hint(
+            "That is the vector of [CLS]. This model was trained with the mean of all tokens."
+        )
     if fits(vectors.mean(axis=0)):
-        return _hint("The padding was averaged in: multiply by the mask, and divide by the number of real tokens.")
+        return _hint(
+            "The padding was averaged in: multiply by the mask, and divide by the number of real tokens."
+        )
     if fits(vectors[:3].sum(axis=0) / 5) or fits(vectors[:3].sum(axis=0)):
         return _hint("The direction is right, the length is not: divide by the norm at the end.")
     if fits(vectors[:3].max(axis=0)) or fits(vectors.max(axis=0)):
         return _hint("That is max pooling. The mean is asked for.")
     if given is not None and given.shape == (5,):
-        return _hint("One number a token: you averaged over the wrong axis. Average over the tokens, axis 0.")
-    return _hint("Sum the vectors whose mask is 1, divide by how many there are, then by the Euclidean norm.")
+        return _hint(
+            "One number a token: you averaged over the wrong axis. Average over the tokens, axis 0."
+        )
+    return _hint(
+        "Sum the vectors whose mask is 1, divide by how many there are, then by the Euclidean norm."
+    )
 
 
 def check_layer(answer: Any, cosines: Sequence[float], threshold: float) -> Feedback:
@@ -284,19 +370,29 @@ def check_layer(answer: Any, cosines: Sequence[float], threshold: float) -> Feed
     if value is None or value != int(value):
         return _hint("Give one whole number, 1 to 6.")
     if value == below[0]:
-        return _right(f"After layer {below[0]} the cosine is {layers[below[0] - 1]:.2f}, the first below {threshold}.")
+        return _right(
+            f"After layer {below[0]} the cosine is {layers[below[0] - 1]:.2f}, the first below {threshold}."
+        )
     if value == below[0] + 1:
-        return _hint("One too far: the layers are counted from 1, and the list also holds two rows before layer 1. Which row is layer 1?")
+        return _hint(
+            "One too far: the layers are counted from 1, and the list also holds two rows before layer 1. Which row is layer 1?"
+        )
     if value == below[0] + 2:
-        return _hint("You gave the place in the list. The table and the embeddings stand before layer 1: take two away.")
+        return _hint(
+            "You gave the place in the list. The table and the embeddings stand before layer 1: take two away."
+        )
     if value == below[0] - 1:
         return _hint("One too early: at that layer it is still above. Perhaps you counted from 0.")
     if value == below[-1]:
         return _hint("That is the last layer below the threshold; the first is asked for.")
-    return _hint("Go through the layers from 1 on and stop at the first cosine below the threshold.")
+    return _hint(
+        "Go through the layers from 1 on and stop at the first cosine below the threshold."
+    )
 
 
-def check_senses(answer: Any, truth: Sequence[bool], first_rule: Sequence[bool] | None = None) -> Feedback:
+def check_senses(
+    answer: Any, truth: Sequence[bool], first_rule: Sequence[bool] | None = None
+) -> Feedback:
     """Notebook 3: for each sentence, whether its `interest` is the bank's (True) or the mind's (False)."""
     if answer is ...:
         return NOT_STARTED
@@ -310,13 +406,21 @@ def check_senses(answer: Any, truth: Sequence[bool], first_rule: Sequence[bool] 
     if given == truth:
         return _right("The output vector of one and the same token tells its two senses apart.")
     if given == [not value for value in truth]:
-        return _hint("Exactly the other way round: True means that the bank's `interest` is the nearer one.")
+        return _hint(
+            "Exactly the other way round: True means that the bank's `interest` is the nearer one."
+        )
     if len(set(given)) == 1:
-        return _hint("All the same: input vectors cannot tell the senses apart. Take the output vectors of the token `interest`.")
+        return _hint(
+            "All the same: input vectors cannot tell the senses apart. Take the output vectors of the token `interest`."
+        )
     if first_rule is not None and given == [bool(value) for value in first_rule]:
-        return _hint("You compared sentence vectors. Compare the vectors of the token `interest` itself.")
+        return _hint(
+            "You compared sentence vectors. Compare the vectors of the token `interest` itself."
+        )
     wrong = sum(a != b for a, b in zip(given, truth, strict=True))
-    return _hint(f"{wrong} of {len(truth)} are wrong. Compare each `interest` with the two of the lesson, and take the nearer.")
+    return _hint(
+        f"{wrong} of {len(truth)} are wrong. Compare each `interest` with the two of the lesson, and take the nearer."
+    )
 
 
 # --- notebook 4 -----------------------------------------------------------------------------------
@@ -334,7 +438,9 @@ def check_rank(function: Callable[[Any, Any], Any]) -> Feedback:
     if abs(value - 1 / 3) < 1e-6:
         return _right("The first relevant document stands third: 1/3.")
     if abs(value - 2) < 1e-6:
-        return _hint("That is the place in the order, counted from 0. Ranks begin with 1, and their reciprocal is asked for.")
+        return _hint(
+            "That is the place in the order, counted from 0. Ranks begin with 1, and their reciprocal is asked for."
+        )
     if abs(value - 3) < 1e-6:
         return _hint("That is the rank. Its reciprocal is asked for: 1 divided by it.")
     if abs(value - 1 / 2) < 1e-6:
@@ -342,8 +448,12 @@ def check_rank(function: Callable[[Any, Any], Any]) -> Feedback:
     if abs(value - 1 / 4) < 1e-6:
         return _hint("That is the last relevant document. The first one counts.")
     if abs(value - 1.0) < 1e-6:
-        return _hint("1.0 would mean that the best document is relevant. Did you sort upwards? The largest score is the best.")
-    return _hint("Sort the places by falling score, find the first that is in `relevant`, and divide 1 by its rank.")
+        return _hint(
+            "1.0 would mean that the best document is relevant. Did you sort upwards? The largest score is the best."
+        )
+    return _hint(
+        "Sort the places by falling score, find the first that is in `relevant`, and divide 1 by its rank."
+    )
 
 
 def check_context(answer: Any, corpus_size: int, wanted: int) -> Feedback:
@@ -352,7 +462,9 @@ def check_context(answer: Any, corpus_size: int, wanted: int) -> Feedback:
         return NOT_STARTED
     ids = getattr(answer, "ids", None)
     if not isinstance(ids, Sized):
-        return _hint("Give the context itself: model.embed_context(documents, size=...). Its vectors alone do not say whose they are.")
+        return _hint(
+            "Give the context itself: model.embed_context(documents, size=...). Its vectors alone do not say whose they are."
+        )
     if len(ids) == min(wanted, corpus_size):
         return _right(f"{len(ids)} documents stand for the corpus of {corpus_size}.")
     if len(ids) == corpus_size:
@@ -371,9 +483,15 @@ def check_verdict(answer: Any, low: float, high: float) -> Feedback:
     if given not in ("better", "worse", "cannot tell"):
         return _hint('Answer "better", "worse" or "cannot tell".')
     if given == right:
-        return _right(f"The interval [{low:.3f}, {high:.3f}] {'holds 0' if right == 'cannot tell' else 'lies on one side of 0'}.")
+        return _right(
+            f"The interval [{low:.3f}, {high:.3f}] {'holds 0' if right == 'cannot tell' else 'lies on one side of 0'}."
+        )
     if right == "cannot tell":
-        return _hint("The mean has a sign, but the interval holds 0: other questions of the same kind might turn it round.")
+        return _hint(
+            "The mean has a sign, but the interval holds 0: other questions of the same kind might turn it round."
+        )
     if given == "cannot tell":
-        return _hint("Does the interval hold 0? If not, the sign is settled for questions of this kind.")
+        return _hint(
+            "Does the interval hold 0? If not, the sign is settled for questions of this kind."
+        )
     return _hint("The difference is first minus second: above 0, the first is better.")

@@ -31,7 +31,11 @@ SECRETS = ("OPENAI_API_KEY", "HF_TOKEN")
 VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_EMBEDDING_MODEL")
 
 #: Dollars for one million input tokens, standard tier, at OpenAI's own endpoint.
-PRICES_PER_MILLION = {"text-embedding-3-small": 0.02, "text-embedding-3-large": 0.13, "text-embedding-ada-002": 0.10}
+PRICES_PER_MILLION = {
+    "text-embedding-3-small": 0.02,
+    "text-embedding-3-large": 0.13,
+    "text-embedding-ada-002": 0.10,
+}
 PRICES_DATE = "2026-07-03"
 PRICES_SOURCE = "https://developers.openai.com/api/docs/pricing"
 
@@ -69,7 +73,9 @@ def price_per_million(endpoint: Endpoint) -> float | None:
     """Dollars for one million tokens at `endpoint`: 0 for the local server, None when the price is not known."""
     if endpoint.is_local:
         return 0.0
-    return PRICES_PER_MILLION.get(endpoint.model) if "://api.openai.com" in endpoint.base_url else None
+    return (
+        PRICES_PER_MILLION.get(endpoint.model) if "://api.openai.com" in endpoint.base_url else None
+    )
 
 
 def cost_in_dollars(tokens: int, per_million: float) -> float:
@@ -97,9 +103,19 @@ class ApiError(Exception):
     ):  # fmt: skip
         super().__init__(message)
         self.headers = headers
-        kinds = {401: "authentication_error", 429: "requests", 500: "server_error", 503: "server_error"}
+        kinds = {
+            401: "authentication_error",
+            429: "requests",
+            500: "server_error",
+            503: "server_error",
+        }
         self.status = status
-        self.body = {"message": message, "type": kinds.get(status, "invalid_request_error"), "param": param, "code": code}
+        self.body = {
+            "message": message,
+            "type": kinds.get(status, "invalid_request_error"),
+            "param": param,
+            "code": code,
+        }
 
 
 def _texts(value: Any, tokenizer: Any, limit: int) -> tuple[list[list[int]], int]:
@@ -110,23 +126,46 @@ def _texts(value: Any, tokenizer: Any, limit: int) -> tuple[list[list[int]], int
     """
     if isinstance(value, str):
         value = [value]
-    if isinstance(value, list) and value and all(isinstance(item, int) and not isinstance(item, bool) for item in value):
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(item, int) and not isinstance(item, bool) for item in value)
+    ):
         value = [value]
     if not isinstance(value, list) or not value:
-        raise ApiError(400, "'input' must be a text or a list of texts with at least one element.", "input", "empty_array")
+        raise ApiError(
+            400,
+            "'input' must be a text or a list of texts with at least one element.",
+            "input",
+            "empty_array",
+        )
     if len(value) > MAX_INPUTS:
-        raise ApiError(400, f"'input' has {len(value):,} elements; at most {MAX_INPUTS:,} fit into one request.", "input")
+        raise ApiError(
+            400,
+            f"'input' has {len(value):,} elements; at most {MAX_INPUTS:,} fit into one request.",
+            "input",
+        )
     if all(isinstance(item, list) for item in value):
-        raise ApiError(400, "This local server takes texts. Token ids belong to one tokenizer and differ here.", "input")
+        raise ApiError(
+            400,
+            "This local server takes texts. Token ids belong to one tokenizer and differ here.",
+            "input",
+        )
     if not all(isinstance(item, str) for item in value):
         raise ApiError(400, "every element of 'input' must be a text.", "input", "invalid_type")
     if not all(item for item in value):
         raise ApiError(400, "'input' cannot be an empty text.", "input", "empty_string")
-    value = [text.encode("utf-8", "replace").decode() for text in value]  # half of a surrogate pair is no text
+    value = [
+        text.encode("utf-8", "replace").decode() for text in value
+    ]  # half of a surrogate pair is no text
     ids = tokenizer(value, verbose=False)["input_ids"]
     longest = max(map(len, ids))
     if longest > limit:
-        raise ApiError(400, f"This model's maximum context length is {limit} tokens, however you requested {longest} tokens.", "input")
+        raise ApiError(
+            400,
+            f"This model's maximum context length is {limit} tokens, however you requested {longest} tokens.",
+            "input",
+        )
     if sum(map(len, ids)) > MAX_REQUEST_TOKENS:
         raise ApiError(400, f"at most {MAX_REQUEST_TOKENS:,} tokens fit into one request.", "input")
     return value, sum(map(len, ids))
@@ -168,7 +207,9 @@ class LocalServer:
     def is_running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
-    def fail_next(self, times: int, *, status: int = 429, headers: dict[str, str] | None = None) -> None:
+    def fail_next(
+        self, times: int, *, status: int = 429, headers: dict[str, str] | None = None
+    ) -> None:
         """Let the next `times` requests fail with `status`, then work again."""
         self._fault = Fault(status, times, headers)
 
@@ -184,17 +225,28 @@ class LocalServer:
 
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(self._app(), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            self._app(),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=2,
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="local-openai-server", daemon=True
+            target=self._server.run,
+            kwargs={"sockets": [self._socket]},
+            name="local-openai-server",
+            daemon=True,
         )
         self._thread.start()
         end = time.monotonic() + timeout
         while not self._server.started:
             if time.monotonic() > end or not self._thread.is_alive():
                 self.stop()
-                raise RuntimeError("The local server did not start. Restart the kernel and run the cell again.")
+                raise RuntimeError(
+                    "The local server did not start. Restart the kernel and run the cell again."
+                )
             time.sleep(0.01)
         return self
 
@@ -221,10 +273,14 @@ class LocalServer:
         from starlette.routing import Route
 
         async def refused(_: Request, error: ApiError) -> JSONResponse:
-            return JSONResponse({"error": error.body}, status_code=error.status, headers=error.headers)
+            return JSONResponse(
+                {"error": error.body}, status_code=error.status, headers=error.headers
+            )
 
         async def unknown_route(request: Request, _: Exception) -> JSONResponse:
-            error = ApiError(404, f"Invalid URL ({request.method} {request.url.path})", code="unknown_url")
+            error = ApiError(
+                404, f"Invalid URL ({request.method} {request.url.path})", code="unknown_url"
+            )
             return JSONResponse({"error": error.body}, status_code=404)
 
         async def embeddings(request: Request) -> JSONResponse:
@@ -238,7 +294,10 @@ class LocalServer:
             model = {"id": LOCAL_MODEL, "object": "model", "created": 0, "owned_by": "local"}
             return JSONResponse({"object": "list", "data": [model]})
 
-        routes = [Route("/v1/embeddings", embeddings, methods=["POST"]), Route("/v1/models", models, methods=["GET"])]
+        routes = [
+            Route("/v1/embeddings", embeddings, methods=["POST"]),
+            Route("/v1/models", models, methods=["GET"]),
+        ]
         return Starlette(routes=routes, exception_handlers={ApiError: refused, 404: unknown_route})
 
     def _check_key(self, header: str) -> None:
@@ -254,7 +313,11 @@ class LocalServer:
             if fault is None or fault.times <= 0:
                 return
             fault.times -= 1
-        message = "Rate limit reached for requests." if fault.status == 429 else "The server had an error."
+        message = (
+            "Rate limit reached for requests."
+            if fault.status == 429
+            else "The server had an error."
+        )
         code = "rate_limit_exceeded" if fault.status == 429 else None
         raise ApiError(fault.status, message, code=code, headers=fault.headers)
 
@@ -266,7 +329,10 @@ class LocalServer:
         async for piece in request.stream():
             data += piece
             if len(data) > MAX_BODY_BYTES:
-                raise ApiError(413, f"The request is larger than {MAX_BODY_BYTES:,} bytes. Send fewer texts at a time.")
+                raise ApiError(
+                    413,
+                    f"The request is larger than {MAX_BODY_BYTES:,} bytes. Send fewer texts at a time.",
+                )
         try:
             body = json.loads(data)
         except (ValueError, RecursionError) as error:  # the latter for thousands of brackets
@@ -286,18 +352,37 @@ class LocalServer:
             )  # fmt: skip
         full = self.encoder.get_embedding_dimension()
         dimensions = body.get("dimensions", full)
-        if not isinstance(dimensions, int) or isinstance(dimensions, bool) or not 1 <= dimensions <= full:
-            raise ApiError(400, f"Invalid value for 'dimensions': must be an integer from 1 to {full}.", "dimensions")
+        if (
+            not isinstance(dimensions, int)
+            or isinstance(dimensions, bool)
+            or not 1 <= dimensions <= full
+        ):
+            raise ApiError(
+                400,
+                f"Invalid value for 'dimensions': must be an integer from 1 to {full}.",
+                "dimensions",
+            )
         form = body.get("encoding_format", "float")
         if form not in ("float", "base64"):
-            raise ApiError(400, "Invalid value for 'encoding_format': must be 'float' or 'base64'.", "encoding_format")
+            raise ApiError(
+                400,
+                "Invalid value for 'encoding_format': must be 'float' or 'base64'.",
+                "encoding_format",
+            )
         texts, tokens = _texts(body.get("input"), self.encoder.tokenizer, self.max_tokens)
         with self._lock:
-            vectors = np.asarray(self.encoder.encode(texts, show_progress_bar=False), dtype="<f4")[:, :dimensions]
+            vectors = np.asarray(self.encoder.encode(texts, show_progress_bar=False), dtype="<f4")[
+                :, :dimensions
+            ]
         vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        data = [Embedding.model_construct(embedding=_form(v, form), index=i, object="embedding") for i, v in enumerate(vectors)]
+        data = [
+            Embedding.model_construct(embedding=_form(v, form), index=i, object="embedding")
+            for i, v in enumerate(vectors)
+        ]
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        answer = CreateEmbeddingResponse.model_construct(data=data, model=LOCAL_MODEL, object="list", usage=usage)
+        answer = CreateEmbeddingResponse.model_construct(
+            data=data, model=LOCAL_MODEL, object="list", usage=usage
+        )
         return answer.model_dump(warnings=False)
 
 
@@ -339,7 +424,9 @@ def load_env() -> None:
         raise ValueError(
             ".env is not UTF-8 text (some editors store UTF-16). Save it as UTF-8, or copy .env.example again, and restart the kernel."
         ) from None
-    for name in VARIABLES:  # an empty key or URL breaks the SDK instead of meaning "none"; a line end would break HTTP
+    for name in (
+        VARIABLES
+    ):  # an empty key or URL breaks the SDK instead of meaning "none"; a line end would break HTTP
         value = os.environ.pop(name, "").strip()
         if value:
             os.environ[name] = value
@@ -396,7 +483,9 @@ def _advice(error: BaseException) -> str:
     import openai
 
     if isinstance(error, openai.APIStatusError):
-        return BY_STATUS.get(error.status_code) or BY_STATUS[400 if error.status_code < 500 else 500]
+        return (
+            BY_STATUS.get(error.status_code) or BY_STATUS[400 if error.status_code < 500 else 500]
+        )
     if isinstance(error, openai.APITimeoutError):
         return f"No answer in time; the SDK has tried again already. Check the network and run the cell again, or {ANOTHER}"
     if isinstance(error, openai.APIConnectionError):
@@ -442,7 +531,9 @@ def connect() -> Endpoint:
     ours = _running.server is not None and key == _running.server.api_key
     if key and not ours:
         model = os.environ.get("OPENAI_EMBEDDING_MODEL", DEFAULT_MODEL)
-        shown = re.sub(r"(?<=//)[^/]*@|[?#].*", "", url or "https://api.openai.com/v1")  # either may hold a key
+        shown = re.sub(
+            r"(?<=//)[^/]*@|[?#].*", "", url or "https://api.openai.com/v1"
+        )  # either may hold a key
         return Endpoint(base_url=shown, model=model, is_local=False)
     if url and not ours:
         raise ValueError(

@@ -29,7 +29,9 @@ STEPS = {"early_exaggeration_iter": 50, "n_iter": 500, "ints_in_interval": 2}
 BLOCK = 512  # rows of similarities held at a time: 60 MB for the vocabulary
 
 
-def cosine_neighbours(vectors: ArrayLike, k: int, *, progress: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def cosine_neighbours(
+    vectors: ArrayLike, k: int, *, progress: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """The `k` nearest other rows of every row by cosine, exactly.
 
     Returns:
@@ -43,8 +45,13 @@ def cosine_neighbours(vectors: ArrayLike, k: int, *, progress: bool = False) -> 
     if not 1 <= k < n:
         raise ValueError(f"k must lie between 1 and {n - 1}, got {k}")
     indices, distances = np.empty((n, k), dtype=np.int64), np.empty((n, k), dtype=np.float64)
-    room = torch.empty(min(n, BLOCK), n, device=rows.device)  # one for all blocks: fresh memory costs a fifth of the product
-    with torch.inference_mode(), tqdm(total=n, desc="neighbours", unit="row", disable=not progress) as bar:
+    room = torch.empty(
+        min(n, BLOCK), n, device=rows.device
+    )  # one for all blocks: fresh memory costs a fifth of the product
+    with (
+        torch.inference_mode(),
+        tqdm(total=n, desc="neighbours", unit="row", disable=not progress) as bar,
+    ):
         for start in range(0, n, BLOCK):
             block = torch.mm(rows[start : start + BLOCK], rows.T, out=room[: min(BLOCK, n - start)])
             here = torch.arange(len(block), device=block.device)
@@ -73,7 +80,11 @@ def estimate_seconds(n: int, d: int) -> float:
 def cache_key(vectors: np.ndarray, perplexity: float, seed: int) -> str:
     """Names a map by the bytes of its vectors and by every parameter that shapes it."""
     digest = hashlib.sha256(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
-    digest.update(repr((vectors.shape, float(perplexity), int(seed), NEIGHBOURS, sorted(STEPS.items()))).encode())
+    digest.update(
+        repr(
+            (vectors.shape, float(perplexity), int(seed), NEIGHBOURS, sorted(STEPS.items()))
+        ).encode()
+    )
     return digest.hexdigest()[:16]
 
 
@@ -88,7 +99,9 @@ def _read(path: Path, n: int) -> np.ndarray | None:
         if points.shape != (n, 2) or not np.isfinite(points).all():
             raise ValueError(f"expected finite points of shape ({n}, 2), found {points.shape}")
     except Exception as error:  # a cut file raises zip, OS, key or value errors
-        warnings.warn(f"The stored map {path.name} is damaged ({error}); computing it anew.", stacklevel=3)
+        warnings.warn(
+            f"The stored map {path.name} is damaged ({error}); computing it anew.", stacklevel=3
+        )
         return None
     return points
 
@@ -100,7 +113,14 @@ def save_points(path: Path, points: np.ndarray) -> None:
     write_whole(path, data.getvalue())
 
 
-def tsne_2d(vectors: ArrayLike, *, perplexity: float = 30, seed: int = 42, cache: bool = True, progress: bool = True) -> np.ndarray:
+def tsne_2d(
+    vectors: ArrayLike,
+    *,
+    perplexity: float = 30,
+    seed: int = 42,
+    cache: bool = True,
+    progress: bool = True,
+) -> np.ndarray:
     """t-SNE of the rows of `vectors` under cosine distance (van der Maaten and Hinton 2008), shape (n, 2), float32.
 
     Coordinates have no unit and differ between machines; neighbourhoods are what repeats.
@@ -124,7 +144,9 @@ def tsne_2d(vectors: ArrayLike, *, perplexity: float = 30, seed: int = 42, cache
     n, d = rows.shape
     k = int(NEIGHBOURS * perplexity)
     if perplexity < 1 or n <= k + 1:
-        raise ValueError(f"{n} rows are too few for perplexity {perplexity}: it needs more than {k + 1}. Lower it.")
+        raise ValueError(
+            f"{n} rows are too few for perplexity {perplexity}: it needs more than {k + 1}. Lower it."
+        )
     name = f"{cache_key(table, perplexity, seed)}.npz"
     if cache:
         for folder in (SHIPPED, LOCAL):
@@ -132,16 +154,23 @@ def tsne_2d(vectors: ArrayLike, *, perplexity: float = 30, seed: int = 42, cache
             if points is not None:
                 return points
     if progress:
-        print(f"t-SNE of {n:,} x {d}: about {estimate_seconds(n, d):.0f} s on two laptop cores, less on more.")
+        print(
+            f"t-SNE of {n:,} x {d}: about {estimate_seconds(n, d):.0f} s on two laptop cores, less on more."
+        )
     indices, distances = cosine_neighbours(rows, k, progress=progress)
     neighbours = PrecomputedNeighbors(indices, distances)
     affinities = affinity.PerplexityBasedNN(knn_index=neighbours, perplexity=perplexity, n_jobs=-1)
-    points = _optimise(affinities, initialization.pca(rows, random_state=seed), seed, progress, TSNE)
+    points = _optimise(
+        affinities, initialization.pca(rows, random_state=seed), seed, progress, TSNE
+    )
     if cache:
         try:
             save_points(LOCAL / name, points)
         except OSError as error:
-            warnings.warn(f"The map could not be stored ({error}); the next run computes it again.", stacklevel=2)
+            warnings.warn(
+                f"The map could not be stored ({error}); the next run computes it again.",
+                stacklevel=2,
+            )
     return points
 
 
@@ -156,7 +185,14 @@ def _optimise(affinities, start: np.ndarray, seed: int, progress: bool, tsne) ->
         def tick(*_):
             bar.update(every)
 
-        model = tsne(**STEPS, n_jobs=-1, random_state=seed, negative_gradient_method="fft", callbacks=tick, callbacks_every_iters=every)
+        model = tsne(
+            **STEPS,
+            n_jobs=-1,
+            random_state=seed,
+            negative_gradient_method="fft",
+            callbacks=tick,
+            callbacks_every_iters=every,
+        )
         return np.asarray(model.fit(affinities=affinities, initialization=start), dtype=np.float32)
 
 

@@ -35,7 +35,9 @@ def _json_lines(path: Path) -> list[dict]:
                 (title + text).encode()  # half a character, which JSON can write, is in no text
                 rows.append({"_id": str(row["_id"]), "title": title, "text": text})
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{path.name}, line {number}: expected a JSON object with _id and text ({error})") from error
+                raise ValueError(
+                    f"{path.name}, line {number}: expected a JSON object with _id and text ({error})"
+                ) from error
     return rows
 
 
@@ -50,7 +52,9 @@ def read_qrels(path: Path) -> Qrels:
                 query, document, score = line.rstrip("\n").split("\t")[:3]
                 score = int(score)
             except ValueError as error:
-                raise ValueError(f"{path.name}, line {number}: expected query-id, corpus-id and a whole score") from error
+                raise ValueError(
+                    f"{path.name}, line {number}: expected query-id, corpus-id and a whole score"
+                ) from error
             if score > 0:
                 qrels.setdefault(query, {})[document] = score
     return qrels
@@ -71,7 +75,11 @@ def load_beir(directory: str | Path, split: str = "test") -> tuple[Dataset, Data
     from datasets import Dataset
 
     directory = Path(directory)
-    paths = [directory / "corpus.jsonl", directory / "queries.jsonl", directory / "qrels" / f"{split}.tsv"]
+    paths = [
+        directory / "corpus.jsonl",
+        directory / "queries.jsonl",
+        directory / "qrels" / f"{split}.tsv",
+    ]
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(
@@ -84,10 +92,18 @@ def load_beir(directory: str | Path, split: str = "test") -> tuple[Dataset, Data
         if len({row["_id"] for row in rows}) != len(rows):
             raise ValueError(f"{name}.jsonl of {directory.name}/ has an id twice")
     known, asked = {row["_id"] for row in corpus}, {row["_id"] for row in queries}
-    lost = [(q, d) for q, judged in qrels.items() for d in judged if q not in asked or d not in known]
+    lost = [
+        (q, d) for q, judged in qrels.items() for d in judged if q not in asked or d not in known
+    ]
     if lost:
-        raise ValueError(f"judgement {lost[0]} of {directory.name}/ points to no query or document ({len(lost)} such)")
-    return Dataset.from_list(corpus), Dataset.from_list([row for row in queries if row["_id"] in qrels]), qrels
+        raise ValueError(
+            f"judgement {lost[0]} of {directory.name}/ points to no query or document ({len(lost)} such)"
+        )
+    return (
+        Dataset.from_list(corpus),
+        Dataset.from_list([row for row in queries if row["_id"] in qrels]),
+        qrels,
+    )
 
 
 FIQA, FIQA_QRELS = "BeIR/fiqa", "BeIR/fiqa-qrels"
@@ -129,13 +145,24 @@ def _hub_table(directory: Path, name: str) -> Dataset:
         files = sorted(str(path) for path in directory.glob(pattern))
         if files:
             rows = load_dataset(kind, data_files=files, split="train")
-            columns = {column: [str(value or "") for value in rows[column]] for column in ("_id", "title", "text")}
+            columns = {
+                column: [str(value or "") for value in rows[column]]
+                for column in ("_id", "title", "text")
+            }
             return Dataset.from_dict(columns)
-    raise FileNotFoundError(f"{FIQA} holds no {name} as Parquet or JSON lines; its layout on the Hub has changed")
+    raise FileNotFoundError(
+        f"{FIQA} holds no {name} as Parquet or JSON lines; its layout on the Hub has changed"
+    )
 
 
 def subset(
-    corpus: Dataset, queries: Dataset, qrels: Qrels, *, documents: int, questions: int, seed: int = 0
+    corpus: Dataset,
+    queries: Dataset,
+    qrels: Qrels,
+    *,
+    documents: int,
+    questions: int,
+    seed: int = 0,
 ) -> tuple[Dataset, Dataset, Qrels]:
     """A smaller collection: sampled questions, all their relevant documents, filled up with others to `documents`.
 
@@ -149,7 +176,11 @@ def subset(
     ids = corpus["_id"]
     kept = [i for i, name in enumerate(ids) if name in needed]
     others = [i for i, name in enumerate(ids) if name not in needed]
-    kept += rng.choice(others, min(max(documents - len(kept), 0), len(others)), replace=False).tolist() if others else []
+    kept += (
+        rng.choice(others, min(max(documents - len(kept), 0), len(others)), replace=False).tolist()
+        if others
+        else []
+    )
     return corpus.select(sorted(kept)), queries, qrels
 
 
@@ -163,7 +194,9 @@ def bm25_scores(documents: Sequence[str], queries: Sequence[str]) -> np.ndarray:
     import bm25s
 
     found, asked = (
-        bm25s.tokenize(list(part), stopwords="en", return_ids=False, show_progress=False) if len(part) else []
+        bm25s.tokenize(list(part), stopwords="en", return_ids=False, show_progress=False)
+        if len(part)
+        else []
         for part in (documents, queries)
     )
     scores = np.zeros((len(asked), len(found)), dtype=np.float32)
@@ -176,7 +209,14 @@ def bm25_scores(documents: Sequence[str], queries: Sequence[str]) -> np.ndarray:
     return scores
 
 
-def measure(scores: ArrayLike, query_ids: Sequence[str], document_ids: Sequence[str], qrels: Qrels, *, depth: int = 100) -> pd.DataFrame:
+def measure(
+    scores: ArrayLike,
+    query_ids: Sequence[str],
+    document_ids: Sequence[str],
+    qrels: Qrels,
+    *,
+    depth: int = 100,
+) -> pd.DataFrame:
     """nDCG@10, recall@10 and reciprocal rank@10 of every query, computed by ir-measures; one row a query.
 
     Args:
@@ -189,7 +229,9 @@ def measure(scores: ArrayLike, query_ids: Sequence[str], document_ids: Sequence[
 
     scores = np.asarray(scores, dtype=float)
     if scores.shape != (len(query_ids), len(document_ids)):
-        raise ValueError(f"scores {scores.shape} do not fit {len(query_ids)} queries and {len(document_ids)} documents")
+        raise ValueError(
+            f"scores {scores.shape} do not fit {len(query_ids)} queries and {len(document_ids)} documents"
+        )
     if np.isnan(scores).any():
         raise ValueError("scores contain NaN, which has no place in a ranking")
     for name, ids in (("query", query_ids), ("document", document_ids)):
@@ -197,7 +239,9 @@ def measure(scores: ArrayLike, query_ids: Sequence[str], document_ids: Sequence[
             raise ValueError(f"a {name} id stands twice")
     unjudged = [query for query in query_ids if query not in qrels]
     if unjudged:
-        raise ValueError(f"query {short(unjudged[0])} has no judgement ({len(unjudged)} such); leave it out")
+        raise ValueError(
+            f"query {short(unjudged[0])} has no judgement ({len(unjudged)} such); leave it out"
+        )
     run = {}
     for query, row in zip(query_ids, scores, strict=True):
         best = np.argsort(-row, kind="stable")[:depth]
@@ -236,4 +280,6 @@ def bootstrap(values: ArrayLike, *, draws: int = 10_000, seed: int = 0) -> Inter
 
 def compare(systems: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """One row a system: mean and interval of every measure, as text."""
-    return pd.DataFrame({name: {m: str(bootstrap(table[m])) for m in MEASURES} for name, table in systems.items()}).T
+    return pd.DataFrame(
+        {name: {m: str(bootstrap(table[m])) for m in MEASURES} for name, table in systems.items()}
+    ).T

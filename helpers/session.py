@@ -31,15 +31,21 @@ def start(*packages: str) -> Console:
         ValueError: a setting in `.env` or the environment is not usable; the message says which and what to do.
     """
     openai_api.load_env()
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a bar drawn while loading would be stored
+    os.environ.setdefault(
+        "HF_HUB_DISABLE_PROGRESS_BARS", "1"
+    )  # a bar drawn while loading would be stored
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if artifacts.source() == "bundled":
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     charts.enable()
     _explain_errors()
     console = get_console()
-    versions = " · ".join(f"{name} {version(name).split('+')[0]}" for name in dict.fromkeys([*packages, *SHOWN]))
-    console.print(f"Python {platform.python_version()} · {versions}\ndevice {pick_device()} · source {artifacts.source()}")
+    versions = " · ".join(
+        f"{name} {version(name).split('+')[0]}" for name in dict.fromkeys([*packages, *SHOWN])
+    )
+    console.print(
+        f"Python {platform.python_version()} · {versions}\ndevice {pick_device()} · source {artifacts.source()}"
+    )
     return console
 
 
@@ -47,14 +53,18 @@ def _explain_errors() -> None:
     """Let the kernel say what to do about an error of the endpoint, and never show a key in one."""
     from IPython import get_ipython
 
-    def show(shell: Any, kind: type, error: BaseException, trace: Any, tb_offset: int | None = None) -> None:
+    def show(
+        shell: Any, kind: type, error: BaseException, trace: Any, tb_offset: int | None = None
+    ) -> None:
         shell.showtraceback((kind, openai_api.clarify(error), trace), tb_offset=tb_offset)
 
     if shell := get_ipython():
         shell.set_custom_exc((Exception,), show)
 
 
-def try_it(show: Callable[..., Any], *texts: str, labels: tuple[str, ...] = (), button: str = "Run") -> None:
+def try_it(
+    show: Callable[..., Any], *texts: str, labels: tuple[str, ...] = (), button: str = "Run"
+) -> None:
     """Let a reader call `show(*texts)` with texts of their own.
 
     In JupyterLab: one box a text and a button, the answer below. Headless: the plain call, once.
@@ -72,7 +82,12 @@ def try_it(show: Callable[..., Any], *texts: str, labels: tuple[str, ...] = (), 
 
     names = labels or tuple(f"text {i + 1}" for i in range(len(texts)))
     boxes = [
-        widgets.Text(value=text, description=name, layout=widgets.Layout(width="90%"), style={"description_width": "8em"})
+        widgets.Text(
+            value=text,
+            description=name,
+            layout=widgets.Layout(width="90%"),
+            style={"description_width": "8em"},
+        )
         for name, text in zip(names, texts, strict=True)
     ]
     run, answer = widgets.Button(description=button, button_style="primary"), widgets.Output()
@@ -81,9 +96,16 @@ def try_it(show: Callable[..., Any], *texts: str, labels: tuple[str, ...] = (), 
         answer.clear_output(wait=True)
         with answer:
             try:
-                show(*(box.value.encode("utf-8", "replace").decode() for box in boxes))  # half an emoji, which JSON can bring, is "?"
-            except Exception as error:  # the box stays usable whatever was typed; the error is shown in words
-                said = [f"{type(error).__name__}: {openai_api.clarify(error)}", *getattr(error, "__notes__", ())]
+                show(
+                    *(box.value.encode("utf-8", "replace").decode() for box in boxes)
+                )  # half an emoji, which JSON can bring, is "?"
+            except (
+                Exception
+            ) as error:  # the box stays usable whatever was typed; the error is shown in words
+                said = [
+                    f"{type(error).__name__}: {openai_api.clarify(error)}",
+                    *getattr(error, "__notes__", ()),
+                ]
                 print(*map(visible, said), sep="\n")
 
     run.on_click(call)

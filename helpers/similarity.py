@@ -22,7 +22,9 @@ def _rows(values: ArrayLike, name: str) -> np.ndarray:
     if matrix.ndim != 2 or matrix.shape[1] == 0:
         raise ValueError(f"{name} must be one vector or a matrix (n, d), got shape {matrix.shape}")
     if not np.isfinite(matrix).all():
-        raise ValueError(f"{name} contains NaN or infinity; such a vector has no direction to compare")
+        raise ValueError(
+            f"{name} contains NaN or infinity; such a vector has no direction to compare"
+        )
     return matrix
 
 
@@ -30,7 +32,9 @@ def unit(values: ArrayLike) -> np.ndarray:
     """Every row divided by its Euclidean length, shape (n, d). A zero row stays zero."""
     matrix = _rows(values, "values")
     _, exponent = np.frexp(np.abs(matrix).max(axis=1, keepdims=True))
-    matrix = np.ldexp(matrix, -exponent)  # by a power of two, so exact; the squares of 1e30 would overflow, those of 1e-30 vanish
+    matrix = np.ldexp(
+        matrix, -exponent
+    )  # by a power of two, so exact; the squares of 1e30 would overflow, those of 1e-30 vanish
     lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
     return matrix / np.where(lengths == 0, 1.0, lengths)
 
@@ -48,7 +52,9 @@ def cosine_matrix(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """
     a, b = unit(_rows(a, "a")), unit(_rows(b, "b"))
     if a.shape[1] != b.shape[1]:
-        raise ValueError(f"vectors of different length cannot be compared: {a.shape[1]} and {b.shape[1]}")
+        raise ValueError(
+            f"vectors of different length cannot be compared: {a.shape[1]} and {b.shape[1]}"
+        )
     return np.clip(a @ b.T, -1.0, 1.0)
 
 
@@ -65,7 +71,9 @@ def nearest(query: ArrayLike, vectors: ArrayLike, k: int = 10) -> tuple[np.ndarr
     """
     cosines = cosine_matrix(query, vectors)
     if len(cosines) != 1:
-        raise ValueError(f"query must be one vector, got {len(cosines)}; call nearest for each of them")
+        raise ValueError(
+            f"query must be one vector, got {len(cosines)}; call nearest for each of them"
+        )
     scores = cosines[0]
     if not 1 <= k <= len(scores):
         raise ValueError(f"k must lie between 1 and {len(scores)}, got {k}")

@@ -23,7 +23,14 @@ def _cell(value: Any, decimals: int) -> Text:
     return Text(visible(value))
 
 
-def from_frame(frame: pd.DataFrame, *, title: str, focus: int | None = None, decimals: int = 4, caption: str | None = None) -> Table:
+def from_frame(
+    frame: pd.DataFrame,
+    *,
+    title: str,
+    focus: int | None = None,
+    decimals: int = 4,
+    caption: str | None = None,
+) -> Table:
     """A data frame as a rich table: numbers to the right, text as it is.
 
     Args:
@@ -31,12 +38,16 @@ def from_frame(frame: pd.DataFrame, *, title: str, focus: int | None = None, dec
         decimals: places of every number that is not whole.
     """
     below = Text(visible(caption)) if caption else None
-    table = Table(title=Text(visible(title)), box=box.SIMPLE_HEAD, title_justify="left", caption=below)
+    table = Table(
+        title=Text(visible(title)), box=box.SIMPLE_HEAD, title_justify="left", caption=below
+    )
     if focus is not None:
         table.add_column("")
     for name, kind in zip(frame.columns, frame.dtypes, strict=True):
         numeric = pd.api.types.is_numeric_dtype(kind)
-        table.add_column(Text(visible(name)), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            Text(visible(name)), justify="right" if numeric else "left", overflow="fold"
+        )
     for position, row in enumerate(frame.itertuples(index=False)):
         cells = [_cell(value, decimals) for value in row]
         if focus is not None:
@@ -54,8 +65,20 @@ def chips(tokens: Sequence[str], *, focus: Sequence[int] = ()) -> Text:
     return line
 
 
-def pair_panel(first: str, second: str, score: float, *, title: str, name: str = "cosine similarity", verdict: str = "") -> Panel:
+def pair_panel(
+    first: str,
+    second: str,
+    score: float,
+    *,
+    title: str,
+    name: str = "cosine similarity",
+    verdict: str = "",
+) -> Panel:
     """Two texts and the number between them."""
     texts = f"A  {visible(first)}\nB  {visible(second)}\n"
-    body = Text.assemble(texts, (f" {visible(name)} {score:.4f} ", "score"), f"  {visible(verdict)}" if verdict else "")
+    body = Text.assemble(
+        texts,
+        (f" {visible(name)} {score:.4f} ", "score"),
+        f"  {visible(verdict)}" if verdict else "",
+    )
     return Panel(body, title=Text(visible(title)), title_align="left", box=box.ROUNDED, width=88)

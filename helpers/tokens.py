@@ -17,7 +17,9 @@ KINDS = ("word", "suffix", "control")
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 #: Control characters, marks that turn the direction of writing, halves of a character: no screen shows them, and charts,
 #: tables and UTF-8 break on them.
-UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+UNSEEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
 
 
 def kind(token: str) -> str:
@@ -56,7 +58,9 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 def vocabulary_frame(tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
     """One row a token: `id`, `token`, `kind`."""
     words = vocabulary(tokenizer)
-    return pd.DataFrame({"id": range(len(words)), "token": words, "kind": [kind(word) for word in words]})
+    return pd.DataFrame(
+        {"id": range(len(words)), "token": words, "kind": [kind(word) for word in words]}
+    )
 
 
 def token_labels(tokens: Sequence[str]) -> list[str]:
@@ -68,7 +72,9 @@ def token_labels(tokens: Sequence[str]) -> list[str]:
     counts, seen, labels = Counter(tokens), Counter(), {}
     for token in tokens:
         label = token
-        while counts[token] > 1 and (label == token or label in labels or label in counts):  # a text may hold "the₁" itself
+        while counts[token] > 1 and (
+            label == token or label in labels or label in counts
+        ):  # a text may hold "the₁" itself
             seen[token] += 1
             label = token + str(seen[token]).translate(SUBSCRIPTS)
         labels[label] = None
@@ -82,5 +88,7 @@ def find_token(tokens: Sequence[str], token: str) -> int:
         ValueError: it is not among them; the message lists those that are.
     """
     if token not in tokens:
-        raise ValueError(f"{short(token)} is not one of the tokens {short(list(tokens))}. Choose one of these.")
+        raise ValueError(
+            f"{short(token)} is not one of the tokens {short(list(tokens))}. Choose one of these."
+        )
     return list(tokens).index(token)

@@ -8,7 +8,9 @@ from helpers.execute import clean_environment
 
 clean_environment()  # before anything reads the environment; kernels inherit it
 OFFLINE = Path(__file__).parent / "offline"
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))  # every process started from here
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")])
+)  # every process started from here
 runpy.run_path(str(OFFLINE / "sitecustomize.py"))  # and this one
 
 import pytest  # noqa: E402

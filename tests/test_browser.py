@@ -32,9 +32,7 @@ pytestmark = pytest.mark.browser
 PATHS = sorted(execute.NOTEBOOKS.glob("*.ipynb"))
 SHOTS = PROJECT_ROOT / "output" / "browser"
 SCREEN = {"width": 1360, "height": 1500}
-MISSING = (
-    "no Chromium, Chrome or Edge on this machine: apt-get install chromium (Debian), or inside .venv: python -m playwright install chromium"
-)
+MISSING = "no Chromium, Chrome or Edge on this machine: apt-get install chromium (Debian), or inside .venv: python -m playwright install chromium"
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 
 
@@ -47,7 +45,11 @@ def browser():
 def launch(chromium):
     """The first browser that starts: the system's Chromium, Playwright's own, Chrome, Edge."""
     system = shutil.which("chromium") or shutil.which("chromium-browser")
-    for choice in [{"executable_path": system}] * bool(system) + [{}, {"channel": "chrome"}, {"channel": "msedge"}]:
+    for choice in [{"executable_path": system}] * bool(system) + [
+        {},
+        {"channel": "chrome"},
+        {"channel": "msedge"},
+    ]:
         try:
             return chromium.launch(args=[*QUIET, OFFLINE], **choice)
         except playwright.Error as error:
@@ -67,23 +69,48 @@ def lab(tmp_path_factory):
         notebook = nbformat.read(path, as_version=4)
         for cell in notebook.cells:
             if cell.cell_type == "code":
-                cell.update(outputs=[], execution_count=None)  # what is seen later has been computed here
+                cell.update(
+                    outputs=[], execution_count=None
+                )  # what is seen later has been computed here
         nbformat.write(notebook, folder / path.name)
     settings = home / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}', encoding="utf-8")
-    environment = {**os.environ, "IPYTHONDIR": str(home / "ipython"), "JUPYTERLAB_SETTINGS_DIR": str(home / "settings")}
+    (settings / "notification.jupyterlab-settings").write_text(
+        '{"fetchNews": "false", "checkForUpdates": false}', encoding="utf-8"
+    )
+    environment = {
+        **os.environ,
+        "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+    }
     environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces")}
-    environment |= {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
+    environment |= {
+        f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")
+    }
     environment.pop("EMBEDDINGS_HEADLESS")  # somebody sits in front
     token = secrets.token_hex(16)
-    options = ["--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", f"--IdentityProvider.token={token}"]
+    options = [
+        "--no-browser",
+        "--allow-root",
+        "--ServerApp.ip=127.0.0.1",
+        "--ServerApp.port=0",
+        f"--IdentityProvider.token={token}",
+    ]
     options += ["--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={home / 'notebooks'}"]
     with (home / "log").open("wb") as log:
-        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=log, stderr=log, cwd=home)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            cwd=home,
+        )
     try:
         deadline = time.monotonic() + 60
-        while not (found := list((home / "runtime").glob("jpserver-*.json"))) and time.monotonic() < deadline:
+        while (
+            not (found := list((home / "runtime").glob("jpserver-*.json")))
+            and time.monotonic() < deadline
+        ):
             assert server.poll() is None, (home / "log").read_text(encoding="utf-8")
             time.sleep(0.2)
         port = json.loads(found[0].read_text(encoding="utf-8"))["port"]
@@ -128,7 +155,13 @@ class Lesson:
     """One notebook, its kernel, and the tab in which it is open."""
 
     def __init__(self, browser, path, address, settings):
-        self.browser, self.path, self.address, self.settings, self.context = browser, path, address, settings, None
+        self.browser, self.path, self.address, self.settings, self.context = (
+            browser,
+            path,
+            address,
+            settings,
+            None,
+        )
         self.stored = nbformat.read(path, as_version=4)
         self.ids = [cell.id for cell in self.stored.cells]
         self.requests, self.faults = [], []
@@ -147,8 +180,12 @@ class Lesson:
         record(self.page, self.requests)
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.goto(self.address)
-        self.page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
-        self.page.locator(f'body[data-jp-theme-light="{str(theme == "Light").lower()}"]').wait_for(state="attached")
+        self.page.wait_for_function(
+            "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+        )
+        self.page.locator(f'body[data-jp-theme-light="{str(theme == "Light").lower()}"]').wait_for(
+            state="attached"
+        )
 
     def run_all(self):
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
@@ -158,18 +195,27 @@ class Lesson:
     def outputs(self):
         """Cell id to what JupyterLab holds as its outputs."""
         cells = "[...jupyterapp.shell.currentWidget.content.model.cells]"
-        return dict(self.page.evaluate(f"{cells}.map(cell => [cell.id, cell.outputs?.toJSON() ?? []])"))
+        return dict(
+            self.page.evaluate(f"{cells}.map(cell => [cell.id, cell.outputs?.toJSON() ?? []])")
+        )
 
     def cell(self, name):
         """The cell with this id, scrolled to: JupyterLab keeps only what is near the viewport in the page."""
         position = self.ids.index(name)
-        self.page.evaluate("position => jupyterapp.shell.currentWidget.content.scrollToItem(position, 'start')", position)
+        self.page.evaluate(
+            "position => jupyterapp.shell.currentWidget.content.scrollToItem(position, 'start')",
+            position,
+        )
         cell = self.page.locator(f'.jp-Cell[data-windowed-list-index="{position}"]')
         cell.wait_for()
         return cell
 
     def figure(self, name):
-        figure = self.cell(name).locator(".vega-embed canvas, .vega-embed svg.marks, .jp-RenderedImage img").first
+        figure = (
+            self.cell(name)
+            .locator(".vega-embed canvas, .vega-embed svg.marks, .jp-RenderedImage img")
+            .first
+        )
         figure.wait_for()
         return figure
 
@@ -200,7 +246,11 @@ def record(page, requests):
 
 def away(requests):
     """The requests that do not stay on this machine."""
-    return [url for url in requests if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).hostname != "127.0.0.1"]
+    return [
+        url
+        for url in requests
+        if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).hostname != "127.0.0.1"
+    ]
 
 
 @pytest.fixture(scope="module", params=PATHS, ids=lambda path: path.stem[:2])
@@ -241,18 +291,30 @@ def is_drawn(png, stored):
 
 def difference(one, other):
     """Share of pixels that differ visibly."""
-    one, other = (np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int)[2:-2, 2:-2] for png in (one, other))
+    one, other = (
+        np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int)[2:-2, 2:-2]
+        for png in (one, other)
+    )
     return float((np.abs(one - other).max(axis=2) > 48).mean()) if one.shape == other.shape else 1.0
 
 
 def test_every_cell_runs_without_an_error(lesson):
-    errors = {name: output for name, got in lesson.outputs().items() for output in got if output["output_type"] == "error"}
+    errors = {
+        name: output
+        for name, got in lesson.outputs().items()
+        for output in got
+        if output["output_type"] == "error"
+    }
     assert not errors and not lesson.faults
 
 
 def test_every_chart_is_drawn(lesson):
     assert len(lesson.light) >= 2
-    assert not [name for name, png in lesson.light.items() if not is_drawn(png, lesson.stored_pictures[name])]
+    assert not [
+        name
+        for name, png in lesson.light.items()
+        if not is_drawn(png, lesson.stored_pictures[name])
+    ]
 
 
 def test_a_chart_without_its_data_would_be_noticed(lesson):
@@ -268,10 +330,17 @@ def test_a_chart_without_its_data_would_be_noticed(lesson):
 
 
 def test_the_box_for_ones_own_text_answers_and_says_what_is_wrong(lesson):
-    name = next(cell.id for cell in lesson.stored.cells if cell.cell_type == "code" and "session.try_it(" in cell.source)
+    name = next(
+        cell.id
+        for cell in lesson.stored.cells
+        if cell.cell_type == "code" and "session.try_it(" in cell.source
+    )
     cell = lesson.cell(name)
     boxes = cell.locator("input[type=text]").all()
-    run, answer = cell.get_by_role("button", name="Run", exact=True), cell.locator(".jupyter-widgets .jp-OutputArea").last
+    run, answer = (
+        cell.get_by_role("button", name="Run", exact=True),
+        cell.locator(".jupyter-widgets .jp-OutputArea").last,
+    )
     boxes[0].fill("otters on the bank")
     run.click()
     playwright.expect(answer).to_contain_text("otter")
@@ -279,14 +348,22 @@ def test_the_box_for_ones_own_text_answers_and_says_what_is_wrong(lesson):
     boxes[-1].fill("")
     run.click()
     playwright.expect(answer).not_to_have_text(answered, use_inner_text=True)
-    playwright.expect(answer).to_have_text(re.compile(r"Error: |\[CLS\]"))  # notebook 4 weighs the two tokens of an empty text
+    playwright.expect(answer).to_have_text(
+        re.compile(r"Error: |\[CLS\]")
+    )  # notebook 4 weighs the two tokens of an empty text
 
 
 def test_exercises_answer_the_starter_and_unfold_their_hints(lesson):
-    exercises = [cell.id for cell in lesson.stored.cells if cell.id.startswith("ex") and cell.cell_type == "code"]
+    exercises = [
+        cell.id
+        for cell in lesson.stored.cells
+        if cell.id.startswith("ex") and cell.cell_type == "code"
+    ]
     assert len(exercises) >= 3
     for name in exercises:
-        playwright.expect(lesson.cell(name).locator(".jp-OutputArea").first).to_contain_text("✗ Not yet.")
+        playwright.expect(lesson.cell(name).locator(".jp-OutputArea").first).to_contain_text(
+            "✗ Not yet."
+        )
         folds = lesson.cell(lesson.ids[lesson.ids.index(name) + 1]).locator("details").all()
         assert len(folds) == 3
         for fold in folds:
@@ -305,7 +382,9 @@ def test_the_token_map_names_points_and_finds_tokens(lesson):
         lesson.page.wait_for_timeout(30)
         if tooltip.count():
             break
-    assert re.fullmatch(r"token\s+\S+\s+id\s+\d+\s+kind\s+(word|suffix|control)", tooltip.inner_text().strip())
+    assert re.fullmatch(
+        r"token\s+\S+\s+id\s+\d+\s+kind\s+(word|suffix|control)", tooltip.inner_text().strip()
+    )
     lesson.page.mouse.move(0, 0)
     search = cell.get_by_role("textbox", name="find token")
     search.fill("river")

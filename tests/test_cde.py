@@ -32,14 +32,27 @@ def run(model, io, variant):
     """Every reference output of one variant, computed here."""
 
     def given(name):
-        return {"input_ids": io[f"in.{name}_input_ids"], "attention_mask": io[f"in.{name}_attention_mask"]}
+        return {
+            "input_ids": io[f"in.{name}_input_ids"],
+            "attention_mask": io[f"in.{name}_attention_mask"],
+        }
 
     with torch.inference_mode():
-        twelve, sixteen = model.first_stage_model(**given("ctx")), model.first_stage_model(**given("ctx16"))
+        twelve, sixteen = (
+            model.first_stage_model(**given("ctx")),
+            model.first_stage_model(**given("ctx16")),
+        )
         cases = {"doc": twelve, "query": twelve, "noprefix": twelve}
-        found = {f"{variant}.{name}": model.second_stage_model(**given(name), dataset_embeddings=c) for name, c in cases.items()}
-        found[f"{variant}.doc_ctx16_truncated"] = model.second_stage_model(**given("doc"), dataset_embeddings=sixteen)
-        found[f"{variant}.doc_ctx8_short"] = model.second_stage_model(**given("doc"), dataset_embeddings=twelve[:8])
+        found = {
+            f"{variant}.{name}": model.second_stage_model(**given(name), dataset_embeddings=c)
+            for name, c in cases.items()
+        }
+        found[f"{variant}.doc_ctx16_truncated"] = model.second_stage_model(
+            **given("doc"), dataset_embeddings=sixteen
+        )
+        found[f"{variant}.doc_ctx8_short"] = model.second_stage_model(
+            **given("doc"), dataset_embeddings=twelve[:8]
+        )
     return twelve, found
 
 
@@ -111,10 +124,21 @@ def _edit_weights(path, change):
         (lambda p: (p / "config.json").write_text("{", encoding="utf-8"), "config.json"),
         (lambda p: (p / "tokenizer.json").unlink(), "tokenizer.json is missing"),
         (lambda p: _edit_config(p, transductive_corpus_size=0), "above 0"),
-        (lambda p: _edit_weights(p, lambda w: w.pop("first_stage_model.mlp.0.bias")), "missing .*mlp.0.bias"),
+        (
+            lambda p: _edit_weights(p, lambda w: w.pop("first_stage_model.mlp.0.bias")),
+            "missing .*mlp.0.bias",
+        ),
         (lambda p: _edit_weights(p, lambda w: w.update(extra=torch.zeros(1))), "unknown .*extra"),
-        (lambda p: _edit_weights(p, lambda w: w.update({"first_stage_model.mlp.0.bias": torch.zeros(3)})), "instead of"),
-        (lambda p: ((p / "backbone_config.json").unlink(), _edit_config(p, embedder="else")), "backbone_config="),
+        (
+            lambda p: _edit_weights(
+                p, lambda w: w.update({"first_stage_model.mlp.0.bias": torch.zeros(3)})
+            ),
+            "instead of",
+        ),
+        (
+            lambda p: ((p / "backbone_config.json").unlink(), _edit_config(p, embedder="else")),
+            "backbone_config=",
+        ),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused_whole(copy, fault, message):
@@ -161,15 +185,23 @@ def test_the_context_is_sampled_without_replacement_by_its_seed_and_keeps_its_id
     assert len(set(first.ids)) == len(first) == 10 and set(first.ids) <= set(ids)
     assert model.embed_context(many, seed=1, ids=ids, size=10).name == first.name
     assert model.embed_context(many, seed=2, ids=ids, size=10).name != first.name
-    assert model.embed_context(many[:5]).ids == ("0", "1", "2", "3", "4"), "fewer than wanted: all, in their order"
+    assert model.embed_context(many[:5]).ids == ("0", "1", "2", "3", "4"), (
+        "fewer than wanted: all, in their order"
+    )
 
 
 def test_a_context_is_stored_with_its_ids_and_read_back_exactly(model, tmp_path):
     context = model.embed_context(TEXTS, ids=[f"d{i}" for i in range(len(TEXTS))])
     context.save(tmp_path / "context.safetensors")
     again = Context.load(tmp_path / "context.safetensors")
-    assert again.name == context.name and torch.equal(again.vectors, context.vectors) and again.ids == context.ids
-    assert np.array_equal(model.encode_queries(TEXTS[:2], again), model.encode_queries(TEXTS[:2], context))
+    assert (
+        again.name == context.name
+        and torch.equal(again.vectors, context.vectors)
+        and again.ids == context.ids
+    )
+    assert np.array_equal(
+        model.encode_queries(TEXTS[:2], again), model.encode_queries(TEXTS[:2], context)
+    )
 
 
 def test_vectors_of_different_contexts_are_not_compared_unless_asked_for(model):
@@ -183,11 +215,22 @@ def test_vectors_of_different_contexts_are_not_compared_unless_asked_for(model):
 
 def test_both_models_work_without_a_context(model):
     assert model.encode_queries(TEXTS[:2]).context == "none"
-    assert np.abs(model.encode_queries(TEXTS[:2]) - model.encode_queries(TEXTS[:2], model.embed_context(TEXTS))).max() > 1e-3
+    assert (
+        np.abs(
+            model.encode_queries(TEXTS[:2])
+            - model.encode_queries(TEXTS[:2], model.embed_context(TEXTS))
+        ).max()
+        > 1e-3
+    )
 
 
 @pytest.mark.parametrize(
-    ("texts", "message"), [("one text", "list of texts"), (["a", None], "text 1 is a NoneType"), ([3], "text 0 is a int")]
+    ("texts", "message"),
+    [
+        ("one text", "list of texts"),
+        (["a", None], "text 1 is a NoneType"),
+        ([3], "text 0 is a int"),
+    ],
 )
 def test_what_is_no_list_of_texts_is_refused(model, texts, message):
     with pytest.raises(TypeError, match=message):
@@ -220,7 +263,9 @@ def test_the_small_models_context_is_computed_once_and_reused_exactly(monkeypatc
     assert np.abs(anew.cpu().numpy() - reused).max() < 1e-5
 
 
-def test_token_vectors_are_computed_once_for_all_contexts_and_do_not_grow_without_bound(monkeypatch):
+def test_token_vectors_are_computed_once_for_all_contexts_and_do_not_grow_without_bound(
+    monkeypatch,
+):
     import helpers.cde.mini as mini
 
     model = load_mini_cde()
@@ -234,7 +279,9 @@ def test_token_vectors_are_computed_once_for_all_contexts_and_do_not_grow_withou
     monkeypatch.setattr(mini, "KEPT_BYTES", 50_000)
     many = model.encode_documents([f"text number {i}" for i in range(40)])
     assert tokens.bytes == sum(kept.nbytes for kept in tokens.kept.values()) <= 50_000
-    assert np.abs(many - model.encode_documents([f"text number {i}" for i in range(40)])).max() < 1e-5
+    assert (
+        np.abs(many - model.encode_documents([f"text number {i}" for i in range(40)])).max() < 1e-5
+    )
 
 
 def test_token_shares_sum_to_one_and_rebuild_the_vector():
@@ -245,7 +292,9 @@ def test_token_shares_sum_to_one_and_rebuild_the_vector():
     with torch.inference_mode():
         states = model.second_stage_model.tokens(**model._tokens(model._ids(TEXTS[:1])))[0].cpu()
     rebuilt = torch.nn.functional.normalize((shares[:, None] * states).sum(0), dim=0)
-    assert rebuilt.numpy() == pytest.approx(np.asarray(model.encode_documents(TEXTS[:1], context)[0]), abs=1e-5)
+    assert rebuilt.numpy() == pytest.approx(
+        np.asarray(model.encode_documents(TEXTS[:1], context)[0]), abs=1e-5
+    )
 
 
 def test_the_shipped_model_is_small():
@@ -257,16 +306,20 @@ def test_the_shipped_model_is_small():
 def shelves():
     """The small model, and a context of each bundled collection."""
     model = load_mini_cde()
-    texts = {name: retrieval.texts(retrieval.load_beir(PROJECT_ROOT / "data" / name)[0]) for name in ("money", "country")}
+    texts = {
+        name: retrieval.texts(retrieval.load_beir(PROJECT_ROOT / "data" / name)[0])
+        for name in ("money", "country")
+    }
     return model, {name: model.embed_context(given) for name, given in texts.items()}
 
 
-@pytest.mark.parametrize(("word", "heavier"), [("interest", "country"), ("savings", "country"), ("gardener", "money"), ("spade", "money")])
+@pytest.mark.parametrize(
+    ("word", "heavier"),
+    [("interest", "country"), ("savings", "country"), ("gardener", "money"), ("spade", "money")],
+)
 def test_a_word_weighs_less_on_the_shelf_that_is_full_of_its_kind(shelves, word, heavier):
     model, contexts = shelves
-    passage = (
-        "The bank pays interest on the money in your savings account, and takes a fee when a gardener leaves his spade at the counter."
-    )
+    passage = "The bank pays interest on the money in your savings account, and takes a fee when a gardener leaves his spade at the counter."
     share = {}
     for name, context in contexts.items():
         ((tokens, shares),) = model.token_weights([passage], context)
@@ -282,16 +335,25 @@ def test_on_money_the_right_context_costs_nothing_against_minilm(shelves, encode
     corpus, queries, qrels = retrieval.load_beir(PROJECT_ROOT / "data" / "money")
     documents, questions = retrieval.texts(corpus), list(queries["text"])
     scores = {
-        "right": similarity(model.encode_queries(questions, contexts["money"]), model.encode_documents(documents, contexts["money"])),
+        "right": similarity(
+            model.encode_queries(questions, contexts["money"]),
+            model.encode_documents(documents, contexts["money"]),
+        ),
         "MiniLM": cosine_matrix(encoder.encode(questions), encoder.encode(documents)),
     }
-    ndcg = {name: retrieval.measure(given, queries["_id"], corpus["_id"], qrels)["nDCG@10"].mean() for name, given in scores.items()}
+    ndcg = {
+        name: retrieval.measure(given, queries["_id"], corpus["_id"], qrels)["nDCG@10"].mean()
+        for name, given in scores.items()
+    }
     assert ndcg["right"] > ndcg["MiniLM"] - 0.005
     assert ndcg["MiniLM"] == pytest.approx(0.589, abs=0.002)
 
 
 def test_readme_and_card_show_the_same_numbers():
-    readme, card = ((PROJECT_ROOT / path).read_text(encoding="utf-8") for path in ("README.md", "models/mini-cde/README.md"))
+    readme, card = (
+        (PROJECT_ROOT / path).read_text(encoding="utf-8")
+        for path in ("README.md", "models/mini-cde/README.md")
+    )
     for gap in (
         "+1.8 [+0.5, +3.0]",
         "+1.1 [-0.1, +2.2]",
@@ -314,7 +376,14 @@ def test_a_damaged_small_model_is_refused_with_the_command_that_restores_it(tmp_
 
 @pytest.fixture
 def pairs(tmp_path):
-    rows = [{"group": f"g{i % 3}", "query": f"what is thing {i}?", "document": f"Thing {i} is a tool of group {i % 3}."} for i in range(40)]
+    rows = [
+        {
+            "group": f"g{i % 3}",
+            "query": f"what is thing {i}?",
+            "document": f"Thing {i} is a tool of group {i % 3}.",
+        }
+        for i in range(40)
+    ]
     rows += [{"group": "alone", "query": f"card {i}", "document": None} for i in range(4)]
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -343,11 +412,16 @@ def test_training_repeats_with_its_seed_and_goes_on_after_a_stop(pairs, tmp_path
     for name, value in whole.items():
         assert torch.allclose(value, resumed[name], atol=1e-6), name
     assert not (tmp_path / "b" / "checkpoint.pt").exists()
-    assert [json.loads(line)["step"] for line in (tmp_path / "b" / "train.jsonl").read_text().splitlines()][-1] == 8
+    assert [
+        json.loads(line)["step"]
+        for line in (tmp_path / "b" / "train.jsonl").read_text().splitlines()
+    ][-1] == 8
 
 
 def test_pairs_that_cannot_be_read_are_named_by_line(pairs):
-    assert len(read_pairs([pairs])) == 42, "two queries of one group are a pair where there is no document"
+    assert len(read_pairs([pairs])) == 42, (
+        "two queries of one group are a pair where there is no document"
+    )
     pairs.write_text(pairs.read_text(encoding="utf-8") + "{}\n", encoding="utf-8")
     with pytest.raises(ValueError, match="pairs.jsonl, line 45"):
         read_pairs([pairs])
@@ -384,7 +458,9 @@ def hub_cache(tmp_path_factory):
         )
     judged = snapshot("datasets", retrieval.FIQA_QRELS, "2" * 40)
     lines = [f"{q}\t{d}\t{s}" for q, found in qrels.items() for d, s in found.items()]
-    (judged / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    (judged / "test.tsv").write_text(
+        "query-id\tcorpus-id\tscore\n" + "\n".join(lines) + "\n", encoding="utf-8"
+    )
     return cache
 
 
@@ -397,16 +473,24 @@ def hub_python(code, cache, tmp_path, **settings):
         artifacts.CDE_TENSORS, artifacts.CDE_PARAMETERS = 76, {parameters}
     """)
     shapes = load_file(FIXTURES / "modernbert" / "model.safetensors")
-    prepared = prepared.format(folder=str(tmp_path), parameters=sum(value.numel() for value in shapes.values()))
+    prepared = prepared.format(
+        folder=str(tmp_path), parameters=sum(value.numel() for value in shapes.values())
+    )
     environment = {
         **os.environ, **CLEAN_ENVIRONMENT, "EMBEDDINGS_SOURCE": "hub", "HF_HUB_CACHE": str(cache), "HF_DATASETS_CACHE": str(tmp_path / "datasets"), **settings,
     }  # fmt: skip
     return subprocess.run(
-        [sys.executable, "-c", prepared + textwrap.dedent(code)], capture_output=True, text=True, env=environment, cwd=PROJECT_ROOT
+        [sys.executable, "-c", prepared + textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=PROJECT_ROOT,
     )
 
 
-def test_the_hub_path_loads_model_and_data_in_the_hubs_layout_with_tiny_weights(hub_cache, tmp_path):
+def test_the_hub_path_loads_model_and_data_in_the_hubs_layout_with_tiny_weights(
+    hub_cache, tmp_path
+):
     code = """
         model = artifacts.load_cde()
         corpus, queries, qrels = retrieval.load_fiqa()
@@ -428,7 +512,10 @@ def test_files_that_differ_from_the_recorded_ones_are_refused(hub_cache, tmp_pat
     (path,) = altered.glob("datasets--BeIR--fiqa-qrels/snapshots/*/test.tsv")
     path.write_text(path.read_text(encoding="utf-8") + "cq001\tc0001\t1\n", encoding="utf-8")
     done = hub_python("retrieval.load_fiqa()", altered, tmp_path)
-    assert done.returncode == 1 and "BeIR/fiqa-qrels is not what was first downloaded: test.tsv" in done.stderr
+    assert (
+        done.returncode == 1
+        and "BeIR/fiqa-qrels is not what was first downloaded: test.tsv" in done.stderr
+    )
 
 
 def test_the_published_model_is_refused_when_the_counts_differ(hub_cache, tmp_path):
@@ -441,7 +528,9 @@ def test_notebook_4_runs_on_the_hub_path_with_tiny_weights(hub_cache, tmp_path):
 
     notebook = nbformat.read(PROJECT_ROOT / "notebooks" / "04_cde_bi_encoder.ipynb", as_version=4)
     source = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    (tmp_path / "cells.py").write_text("from IPython.display import display\n" + source, encoding="utf-8")
+    (tmp_path / "cells.py").write_text(
+        "from IPython.display import display\n" + source, encoding="utf-8"
+    )
     run_it = f"exec(compile(open({str(tmp_path / 'cells.py')!r}, encoding='utf-8').read(), 'cells.py', 'exec'), {{'__name__': '__main__'}})"
     done = hub_python(run_it, hub_cache, tmp_path, MPLBACKEND="agg")
     assert done.returncode == 0, done.stderr[-3000:]

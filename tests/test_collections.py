@@ -42,7 +42,13 @@ def test_words_alone_put_a_relevant_passage_first_for_at_most_60_percent(named):
     _, (corpus, queries, qrels) = named
     scores = retrieval.bm25_scores(retrieval.texts(corpus), queries["text"])
     best = [corpus["_id"][i] for i in scores.argmax(axis=1)]
-    assert 0.1 <= np.mean([document in qrels[query] for query, document in zip(queries["_id"], best, strict=True)]) <= 0.6
+    assert (
+        0.1
+        <= np.mean(
+            [document in qrels[query] for query, document in zip(queries["_id"], best, strict=True)]
+        )
+        <= 0.6
+    )
 
 
 def test_some_forty_questions_are_asked_word_for_word_in_both():
@@ -84,8 +90,16 @@ def broken(tmp_path):
     [
         ("corpus.jsonl", lambda text: text[:-40], r"corpus\.jsonl, line 294"),
         ("corpus.jsonl", lambda text: text + text.splitlines()[0] + "\n", "an id twice"),
-        ("queries.jsonl", lambda text: text.replace('"_id": "cq001"', '"id": "cq001"'), r"queries\.jsonl, line 1"),
-        ("qrels/test.tsv", lambda text: text + "cq001\tnowhere\t1\n", "points to no query or document"),
+        (
+            "queries.jsonl",
+            lambda text: text.replace('"_id": "cq001"', '"id": "cq001"'),
+            r"queries\.jsonl, line 1",
+        ),
+        (
+            "qrels/test.tsv",
+            lambda text: text + "cq001\tnowhere\t1\n",
+            "points to no query or document",
+        ),
         ("qrels/test.tsv", lambda text: text + "cq001\n", "expected query-id"),
     ],
 )
@@ -107,7 +121,11 @@ def test_measures_agree_with_the_formulas():
     table = retrieval.measure([[3, 2, 1], [3, 2, 1]], ["a", "b"], ["x", "y", "z"], qrels)
     ideal = 1 + 1 / np.log2(3)
     assert table.loc["a", "nDCG@10"] == pytest.approx((1 / np.log2(3) + 1 / 2) / ideal)
-    assert (table.loc["a", "R@10"], table.loc["a", "RR@10"], table.loc["b", "RR@10"]) == (1.0, 0.5, 1.0)
+    assert (table.loc["a", "R@10"], table.loc["a", "RR@10"], table.loc["b", "RR@10"]) == (
+        1.0,
+        0.5,
+        1.0,
+    )
 
 
 def test_the_bootstrap_repeats_and_covers_its_mean():

@@ -133,7 +133,9 @@ def test_nearest_token_mistakes(table, function, words):
 
 
 def test_nearest_tokens_right(table):
-    assert ex.check_nearest_tokens(lambda i, k: np.argsort(-_cosines(table))[1 : k + 1], table, RATE).correct
+    assert ex.check_nearest_tokens(
+        lambda i, k: np.argsort(-_cosines(table))[1 : k + 1], table, RATE
+    ).correct
 
 
 WORDS = ["interest", "interesting", "uninterested", "embeddings", "heatmap"]
@@ -157,7 +159,9 @@ def test_piece_mistakes(encoder, answer, words):
 
 
 def test_pieces_right(encoder):
-    assert ex.check_pieces({w: len(encoder.tokenizer.tokenize(w)) for w in WORDS}, encoder.tokenizer, WORDS).correct
+    assert ex.check_pieces(
+        {w: len(encoder.tokenizer.tokenize(w)) for w in WORDS}, encoder.tokenizer, WORDS
+    ).correct
 
 
 def _unit(v):
@@ -252,7 +256,9 @@ def test_rank_mistakes(function, words):
 
 
 def test_rank_right():
-    assert ex.check_rank(lambda s, r: 1 / next(k for k, i in enumerate(np.argsort(-s), 1) if i in r)).correct
+    assert ex.check_rank(
+        lambda s, r: 1 / next(k for k, i in enumerate(np.argsort(-s), 1) if i in r)
+    ).correct
 
 
 class _Context:
@@ -294,6 +300,9 @@ def test_verdict_mistakes(answer, low, high, words):
     assert not feedback.correct and words in feedback.message
 
 
-@pytest.mark.parametrize(("answer", "low", "high"), [("better", 0.1, 0.2), ("worse", -0.2, -0.1), ("Cannot tell", -0.1, 0.2)])
+@pytest.mark.parametrize(
+    ("answer", "low", "high"),
+    [("better", 0.1, 0.2), ("worse", -0.2, -0.1), ("Cannot tell", -0.1, 0.2)],
+)
 def test_verdict_right(answer, low, high):
     assert ex.check_verdict(answer, low, high).correct

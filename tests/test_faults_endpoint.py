@@ -17,8 +17,18 @@ GOOD = [[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]
 
 
 def embeddings(vectors, order=None):
-    data = [{"object": "embedding", "index": i, "embedding": vectors[i]} for i in order or range(len(vectors))]
-    return json.dumps({"object": "list", "model": "m", "data": data, "usage": {"prompt_tokens": 3, "total_tokens": 3}})
+    data = [
+        {"object": "embedding", "index": i, "embedding": vectors[i]}
+        for i in order or range(len(vectors))
+    ]
+    return json.dumps(
+        {
+            "object": "list",
+            "model": "m",
+            "data": data,
+            "usage": {"prompt_tokens": 3, "total_tokens": 3},
+        }
+    )
 
 
 class Endpoint(ThreadingHTTPServer):
@@ -46,12 +56,24 @@ class Answer(BaseHTTPRequestHandler):
         server.times.append(time.monotonic())
         answer = server.answers[min(len(server.times), len(server.answers)) - 1]
         body = answer.get(
-            "body", json.dumps({"error": {"message": f"You sent {self.headers['Authorization']}", "code": "planted"}})
+            "body",
+            json.dumps(
+                {
+                    "error": {
+                        "message": f"You sent {self.headers['Authorization']}",
+                        "code": "planted",
+                    }
+                }
+            ),
         ).encode()
         if answer.get("silent"):
             server.end.wait(40)
         self.send_response(answer.get("status", 200))
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **answer.get("headers", {})}.items():
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            **answer.get("headers", {}),
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body[: len(body) // 2] if answer.get("cut") else body)
@@ -61,7 +83,9 @@ class Answer(BaseHTTPRequestHandler):
 @pytest.fixture
 def endpoint():
     with Endpoint() as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
         yield server
         server.end.set()
         server.shutdown()
@@ -76,7 +100,9 @@ def key(monkeypatch):
 def ask(endpoint, *answers, **settings):
     """What notebook 1 does: one call, its answer checked."""
     endpoint.answers = list(answers)
-    client = openai.OpenAI(base_url=f"http://127.0.0.1:{endpoint.server_port}/v1", **{"timeout": 5, **settings})
+    client = openai.OpenAI(
+        base_url=f"http://127.0.0.1:{endpoint.server_port}/v1", **{"timeout": 5, **settings}
+    )
     return openai_api.vectors_of(client.embeddings.create(model="m", input=TEXTS), len(TEXTS))
 
 
@@ -96,8 +122,12 @@ OK = {"body": embeddings(GOOD)}
 def test_a_refused_key_is_asked_once_and_the_note_names_both_settings(endpoint):
     error, note = fails(endpoint, {"status": 401})
     assert isinstance(error, openai.AuthenticationError) and len(endpoint.times) == 1
-    assert "You sent Bearer [OPENAI_API_KEY]" in str(error), "an endpoint that repeats the key does not get it shown"
-    assert "Check OPENAI_API_KEY and OPENAI_BASE_URL together in .env, and restart the kernel" in note
+    assert "You sent Bearer [OPENAI_API_KEY]" in str(error), (
+        "an endpoint that repeats the key does not get it shown"
+    )
+    assert (
+        "Check OPENAI_API_KEY and OPENAI_BASE_URL together in .env, and restart the kernel" in note
+    )
 
 
 def test_a_model_that_is_not_there_is_asked_once_and_the_note_names_the_setting(endpoint):
@@ -112,7 +142,9 @@ def test_a_rate_limit_without_a_time_is_waited_out(endpoint):
 
 
 def test_a_rate_limit_with_a_time_is_waited_out_that_long(endpoint):
-    assert ask(endpoint, {"status": 429, "headers": {"Retry-After": "2"}}, OK) == pytest.approx(np.array(GOOD))
+    assert ask(endpoint, {"status": 429, "headers": {"Retry-After": "2"}}, OK) == pytest.approx(
+        np.array(GOOD)
+    )
     first, second = endpoint.times
     assert 2.0 <= second - first < 4.0, "the SDK's own first wait is at most half a second"
 
@@ -125,7 +157,9 @@ def test_a_rate_limit_that_stays_names_the_balance(endpoint):
 
 def test_500_and_503_in_a_row_are_survived(endpoint):
     quickly = {"headers": {"retry-after-ms": "10"}}
-    assert ask(endpoint, {"status": 500, **quickly}, {"status": 503, **quickly}, OK) == pytest.approx(np.array(GOOD))
+    assert ask(
+        endpoint, {"status": 500, **quickly}, {"status": 503, **quickly}, OK
+    ) == pytest.approx(np.array(GOOD))
     assert len(endpoint.times) == 3
 
 
@@ -141,7 +175,10 @@ def test_a_connection_that_closes_in_the_middle_is_asked_again(endpoint):
 
 def test_a_connection_that_always_closes_is_one_error(endpoint):
     error, note = fails(endpoint, {**OK, "cut": True}, max_retries=0)
-    assert type(error) is openai.APIConnectionError and "the connection broke. Check network, proxy and OPENAI_BASE_URL" in note
+    assert (
+        type(error) is openai.APIConnectionError
+        and "the connection broke. Check network, proxy and OPENAI_BASE_URL" in note
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,7 +196,10 @@ def test_a_connection_that_always_closes_is_one_error(endpoint):
 )
 def test_an_answer_that_is_not_embeddings_points_to_the_base_url(endpoint, answer):
     _, note = fails(endpoint, answer)
-    assert "The answer is not that of an embeddings endpoint" in note and "Check OPENAI_BASE_URL" in note
+    assert (
+        "The answer is not that of an embeddings endpoint" in note
+        and "Check OPENAI_BASE_URL" in note
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,7 +223,9 @@ def test_vectors_that_cannot_be_right_are_refused_with_what_to_do(endpoint, body
 
 
 def test_an_answer_out_of_order_is_put_in_order(endpoint):
-    assert ask(endpoint, {"body": embeddings(GOOD, order=[2, 0, 1])}) == pytest.approx(np.array(GOOD))
+    assert ask(endpoint, {"body": embeddings(GOOD, order=[2, 0, 1])}) == pytest.approx(
+        np.array(GOOD)
+    )
 
 
 def test_thirty_seconds_of_silence_end_at_the_timeout(endpoint):
@@ -198,7 +240,9 @@ def test_nobody_at_the_address_is_one_error(endpoint):
     endpoint.shutdown()
     endpoint.server_close()
     with pytest.raises(openai.APIConnectionError) as caught:
-        openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", max_retries=0).embeddings.create(model="m", input="one")
+        openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", max_retries=0).embeddings.create(
+            model="m", input="one"
+        )
     assert "Nobody answered" in openai_api.clarify(caught.value).__notes__[0]
 
 

@@ -86,7 +86,9 @@ FAULTS = [
 def test_a_stored_map_that_is_not_whole_is_named_and_not_used(stored, fault, monkeypatch):
     monkeypatch.chdir(stored.parent)
     fault(stored)
-    with pytest.warns(UserWarning, match=r"The stored map map\.npz is damaged \(.*\); computing it anew"):
+    with pytest.warns(
+        UserWarning, match=r"The stored map map\.npz is damaged \(.*\); computing it anew"
+    ):
         assert projection._read(stored, 50) is None
     assert not os.path.exists("bomb-went-off"), "code in a stored file is not run"
 
@@ -125,10 +127,18 @@ KERNEL = """
 """
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows replaces no open file: the second kernel warns and computes again")
+@pytest.mark.skipif(
+    os.name == "nt",
+    reason="Windows replaces no open file: the second kernel warns and computes again",
+)
 def test_two_kernels_that_store_the_same_map_at_once_do_not_harm_each_other(tmp_path):
     start = [sys.executable, "-W", "error", "-c", textwrap.dedent(KERNEL), str(tmp_path)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
     kernels = [subprocess.Popen(start, cwd=PROJECT_ROOT, **pipes) for _ in range(2)]
     assert [kernel.stdout.readline() for kernel in kernels] == ["ready\n", "ready\n"]
     for kernel in kernels:
@@ -136,10 +146,14 @@ def test_two_kernels_that_store_the_same_map_at_once_do_not_harm_each_other(tmp_
         kernel.stdin.flush()
     errors = [kernel.communicate(timeout=60)[1] for kernel in kernels]
     assert [kernel.returncode for kernel in kernels] == [0, 0], errors
-    assert [path.suffix for path in tmp_path.iterdir()] == [".npz", ".npz"], "the computed map, the other one, and no part"
+    assert [path.suffix for path in tmp_path.iterdir()] == [".npz", ".npz"], (
+        "the computed map, the other one, and no part"
+    )
 
 
-def test_a_kernel_killed_while_it_writes_leaves_the_old_file_and_a_part_that_is_cleared_later(tmp_path):
+def test_a_kernel_killed_while_it_writes_leaves_the_old_file_and_a_part_that_is_cleared_later(
+    tmp_path,
+):
     path = tmp_path / "map.npz"
     path.write_bytes(b"old")
     write = "import sys; from pathlib import Path; from helpers import artifacts\nwhile True: artifacts.write_whole(Path(sys.argv[1]), bytes(200_000_000))"
@@ -158,11 +172,17 @@ def test_a_kernel_killed_while_it_writes_leaves_the_old_file_and_a_part_that_is_
     assert path.read_bytes() == b"newer" and os.listdir(tmp_path) == ["map.npz"]
 
 
-def test_a_place_that_cannot_be_written_is_said_and_the_map_is_there_all_the_same(tmp_path, monkeypatch, few_steps):
+def test_a_place_that_cannot_be_written_is_said_and_the_map_is_there_all_the_same(
+    tmp_path, monkeypatch, few_steps
+):
     (tmp_path / "file").write_text("in the way of the folder", encoding="utf-8")
     monkeypatch.setattr(projection, "LOCAL", tmp_path / "file" / "tsne")
-    with pytest.warns(UserWarning, match=r"The map could not be stored .*the next run computes it again"):
-        assert projection.tsne_2d(np.random.default_rng(1).normal(size=(60, 8)), perplexity=5, progress=False).shape == (60, 2)
+    with pytest.warns(
+        UserWarning, match=r"The map could not be stored .*the next run computes it again"
+    ):
+        assert projection.tsne_2d(
+            np.random.default_rng(1).normal(size=(60, 8)), perplexity=5, progress=False
+        ).shape == (60, 2)
 
 
 @needs_mount
@@ -179,7 +199,17 @@ def test_a_full_disk_is_an_error_that_leaves_the_old_file_and_no_part(tmp_path):
             print(error.strerror, path.read_bytes(), os.listdir(path.parent))
     """
     mount = f'mount -t tmpfs -o size=1m tmpfs "{tmp_path}" && exec "$0" "$@"'
-    command = ["unshare", "-rm", "sh", "-c", mount, sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+    command = [
+        "unshare",
+        "-rm",
+        "sh",
+        "-c",
+        mount,
+        sys.executable,
+        "-c",
+        textwrap.dedent(code),
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT_ROOT)
     assert done.stdout == "No space left on device b'old' ['map.npz']\n", done.stderr
 
@@ -214,14 +244,31 @@ def env(monkeypatch, tmp_path):
         b'OPENAI_API_KEY="sk-1 "\n',
         b'OPENAI_API_KEY="sk-1\\n"\n',
     ],
-    ids=["plain", "bom", "crlf", "bom quotes crlf", "quotes", "export", "spaces", "space in quotes", "line end in quotes"],
+    ids=[
+        "plain",
+        "bom",
+        "crlf",
+        "bom quotes crlf",
+        "quotes",
+        "export",
+        "spaces",
+        "space in quotes",
+        "line end in quotes",
+    ],
 )
 def test_a_key_is_read_however_the_editor_wrote_the_file(env, data):
     assert env(data) == "sk-1"
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"OPENAI_API_KEY=\n", b'OPENAI_API_KEY=""\r\n', b"OPENAI_API_KEY=   \n", b"\xef\xbb\xbf# OPENAI_API_KEY=sk-1\n"]
+    "data",
+    [
+        b"",
+        b"OPENAI_API_KEY=\n",
+        b'OPENAI_API_KEY=""\r\n',
+        b"OPENAI_API_KEY=   \n",
+        b"\xef\xbb\xbf# OPENAI_API_KEY=sk-1\n",
+    ],
 )
 def test_an_empty_key_is_no_key(env, data):
     assert env(data) is None
@@ -235,7 +282,9 @@ def test_a_file_of_another_encoding_is_named(env, encoding):
 
 @pytest.mark.parametrize("key", ["sk–planted", "“sk-planted”", "sk-planted and more"])
 def test_a_key_with_a_character_that_cannot_be_sent_is_refused_without_showing_it(env, key):
-    with pytest.raises(ValueError, match="OPENAI_API_KEY has a character that no key has") as caught:
+    with pytest.raises(
+        ValueError, match="OPENAI_API_KEY has a character that no key has"
+    ) as caught:
         env(f"OPENAI_API_KEY={key}\n".encode())
     assert "planted" not in str(caught.value)
 
@@ -254,7 +303,9 @@ def themes(tmp_path, monkeypatch):
 
 def test_a_missing_theme_is_named_with_what_there_is(themes):
     (themes / "light.theme").unlink()
-    with pytest.raises(ValueError, match=r"no theme 'light' in themes/ \(found: dark\).*git checkout -- themes"):
+    with pytest.raises(
+        ValueError, match=r"no theme 'light' in themes/ \(found: dark\).*git checkout -- themes"
+    ):
         console.load_theme("light")
 
 
@@ -271,34 +322,53 @@ def test_a_missing_theme_is_named_with_what_there_is(themes):
 )
 def test_a_broken_theme_is_named_with_the_command_that_restores_it(themes, fault):
     fault(themes / "dark.theme")
-    with pytest.raises(ValueError, match=r"(?s)themes/dark\.theme cannot be read \(.*\)\. Restore it: git checkout -- themes"):
+    with pytest.raises(
+        ValueError,
+        match=r"(?s)themes/dark\.theme cannot be read \(.*\)\. Restore it: git checkout -- themes",
+    ):
         console.load_theme("dark")
     assert console.load_theme("light")
 
 
 def test_the_manifest_names_every_file_that_ships_and_its_bytes():
     listed = json.loads(artifacts.MANIFEST.read_text(encoding="utf-8"))
-    there = {path.relative_to(PROJECT_ROOT).as_posix() for pattern in artifacts.SHIPPED for path in PROJECT_ROOT.glob(pattern)}
+    there = {
+        path.relative_to(PROJECT_ROOT).as_posix()
+        for pattern in artifacts.SHIPPED
+        for path in PROJECT_ROOT.glob(pattern)
+    }
     assert set(listed) == there
     assert len(there) == 9
-    assert not [name for name, digest in listed.items() if artifacts.sha256(PROJECT_ROOT / name) != digest]
+    assert not [
+        name for name, digest in listed.items() if artifacts.sha256(PROJECT_ROOT / name) != digest
+    ]
 
 
 @pytest.mark.parametrize(
     ("name", "load"),
     [
-        ("models/mini-cde/model.safetensors", lambda root: MiniCDE.load(root / "models" / "mini-cde")),
+        (
+            "models/mini-cde/model.safetensors",
+            lambda root: MiniCDE.load(root / "models" / "mini-cde"),
+        ),
         ("data/money/corpus.jsonl", lambda root: retrieval.load_beir(root / "data" / "money")),
-        ("data/country/qrels/test.tsv", lambda root: retrieval.load_beir(root / "data" / "country")),
+        (
+            "data/country/qrels/test.tsv",
+            lambda root: retrieval.load_beir(root / "data" / "country"),
+        ),
     ],
 )
 def test_a_file_that_ships_is_checked_before_it_is_opened(tmp_path, monkeypatch, name, load):
     for folder in ("models", "data"):
         shutil.copytree(PROJECT_ROOT / folder, tmp_path / folder)
-    monkeypatch.setattr(artifacts, "PROJECT_ROOT", tmp_path.resolve())  # a copy of the project's files, one of them altered
+    monkeypatch.setattr(
+        artifacts, "PROJECT_ROOT", tmp_path.resolve()
+    )  # a copy of the project's files, one of them altered
     load(tmp_path)
     data = bytearray((tmp_path / name).read_bytes())
     data[-2] ^= 1
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(artifacts.ArtifactError, match=rf"{name} .*cut or altered.*git checkout -- {name}"):
+    with pytest.raises(
+        artifacts.ArtifactError, match=rf"{name} .*cut or altered.*git checkout -- {name}"
+    ):
         load(tmp_path)

@@ -58,13 +58,22 @@ class Answer(BaseHTTPRequestHandler):
             return self.say(b"{}", hub.status)
         if "/tree/" in path:
             tree = [
-                {"type": "file", "path": name, "size": (FILES / name).stat().st_size, "oid": artifacts.MINILM.files[name][:40]}
+                {
+                    "type": "file",
+                    "path": name,
+                    "size": (FILES / name).stat().st_size,
+                    "oid": artifacts.MINILM.files[name][:40],
+                }
                 for name in artifacts.MINILM.files
             ]
             return self.say(json.dumps(tree).encode())
         if "/resolve/" in path:
             return self.file(path.split("/resolve/")[1].split("/", 1)[1])
-        return self.say(json.dumps({"id": artifacts.MINILM.repo_id, "sha": artifacts.MINILM.revision, "siblings": []}).encode())
+        return self.say(
+            json.dumps(
+                {"id": artifacts.MINILM.repo_id, "sha": artifacts.MINILM.revision, "siblings": []}
+            ).encode()
+        )
 
     do_HEAD = do_GET
 
@@ -78,7 +87,10 @@ class Answer(BaseHTTPRequestHandler):
 
     def file(self, name):
         hub, data = self.server, (FILES / name).read_bytes()
-        headers = {"ETag": f'"{artifacts.MINILM.files[name]}"', "X_Repo_Commit": artifacts.MINILM.revision}
+        headers = {
+            "ETag": f'"{artifacts.MINILM.files[name]}"',
+            "X_Repo_Commit": artifacts.MINILM.revision,
+        }
         if name != WEIGHTS or self.command == "HEAD":
             return self.say(data, **headers)
         if hub.altered:
@@ -106,14 +118,18 @@ class Answer(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub():
     with Hub() as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
         yield server
         server.half_sent.set()
         server.shutdown()
 
 
 def settings(cache, url, **more):
-    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")
+    }
     return environment | CLEAN_ENVIRONMENT | {
         "EMBEDDINGS_SOURCE": "hub", "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HUB_CACHE": str(cache), "HF_ENDPOINT": url, **more,
     }  # fmt: skip
@@ -122,7 +138,14 @@ def settings(cache, url, **more):
 def python(code, cache, url, *, within=(), **more):
     """Run code as a kernel would that takes its models from the Hub at `url`; at most 15 s, or the test fails."""
     command = [*within, sys.executable, "-c", textwrap.dedent(code)]
-    return subprocess.run(command, capture_output=True, text=True, env=settings(cache, url, **more), cwd=PROJECT_ROOT, timeout=15)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env=settings(cache, url, **more),
+        cwd=PROJECT_ROOT,
+        timeout=15,
+    )
 
 
 def last_line(done):
@@ -160,7 +183,10 @@ def assert_bundled(done, why):
     first, second, third = done.stdout.splitlines()
     assert "all-MiniLM-L6-v2 could not be fetched from the Hub: " in first and why in first, first
     assert "run this cell again, or take the bundled copy: set EMBEDDINGS_SOURCE=bundled" in first
-    assert (second, third) == ("Going on with the bundled copy, which has the same bytes.", "from the package")
+    assert (second, third) == (
+        "Going on with the bundled copy, which has the same bytes.",
+        "from the package",
+    )
     assert done.returncode == 0 and "Traceback" not in done.stderr
 
 
@@ -183,7 +209,9 @@ def test_a_hub_that_turns_us_away_is_said_with_its_status(hub, tmp_path, status,
 def test_what_is_another_model_or_other_data_is_not_replaced_but_asked_for(tmp_path, call):
     done = python(f"from helpers import artifacts, retrieval\n{call}", tmp_path, nobody())
     assert done.returncode == 1 and done.stdout == ""
-    assert "OutOfReach: " in last_line(done) and "set EMBEDDINGS_SOURCE=bundled and restart the kernel" in last_line(done)
+    assert "OutOfReach: " in last_line(
+        done
+    ) and "set EMBEDDINGS_SOURCE=bundled and restart the kernel" in last_line(done)
 
 
 def test_a_proxy_that_points_nowhere_is_named_and_its_password_is_not(tmp_path):
@@ -202,8 +230,12 @@ def test_other_bytes_are_an_error_and_never_replaced_silently(hub, tmp_path):
     for _ in range(2):  # the second time they lie in the cache
         done = python(LOCATE, tmp_path, hub.url)
         assert done.returncode == 1 and done.stdout == ""
-        assert "model.safetensors (90,868,376 bytes) is not the published file" in last_line(done), last_line(done)
-        assert "Mend it: hf cache rm model/sentence-transformers/all-MiniLM-L6-v2" in last_line(done)
+        assert "model.safetensors (90,868,376 bytes) is not the published file" in last_line(
+            done
+        ), last_line(done)
+        assert "Mend it: hf cache rm model/sentence-transformers/all-MiniLM-L6-v2" in last_line(
+            done
+        )
 
 
 def test_a_download_cut_in_half_is_resumed(hub, tmp_path):
@@ -212,7 +244,9 @@ def test_a_download_cut_in_half_is_resumed(hub, tmp_path):
     assert hub.cut == 0 and half_written(tmp_path) == []
 
 
-def test_a_download_cut_again_and_again_leaves_nothing_half_and_the_next_run_finishes(hub, tmp_path):
+def test_a_download_cut_again_and_again_leaves_nothing_half_and_the_next_run_finishes(
+    hub, tmp_path
+):
     hub.cut = 100
     assert_bundled(python(LOCATE, tmp_path, hub.url), "RemoteProtocolError")
     assert half_written(tmp_path) == []
@@ -220,9 +254,15 @@ def test_a_download_cut_again_and_again_leaves_nothing_half_and_the_next_run_fin
     assert python(LOCATE, tmp_path, hub.url).stdout == "from the Hub\n"
 
 
-def test_after_a_kill_in_the_middle_of_a_download_the_next_run_finishes_and_clears_up(hub, tmp_path):
+def test_after_a_kill_in_the_middle_of_a_download_the_next_run_finishes_and_clears_up(
+    hub, tmp_path
+):
     hub.pause = 60
-    killed = subprocess.Popen([sys.executable, "-c", textwrap.dedent(LOCATE)], env=settings(tmp_path, hub.url), cwd=PROJECT_ROOT)
+    killed = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(LOCATE)],
+        env=settings(tmp_path, hub.url),
+        cwd=PROJECT_ROOT,
+    )
     assert hub.half_sent.wait(15)
     killed.kill()
     killed.wait()
@@ -235,16 +275,26 @@ def test_after_a_kill_in_the_middle_of_a_download_the_next_run_finishes_and_clea
 
 def test_a_slow_download_is_not_given_up(hub, tmp_path):
     hub.pause = 3
-    done = python("from helpers import artifacts\nartifacts.HUB_SECONDS = 2" + textwrap.dedent(LOCATE), tmp_path, hub.url)
+    done = python(
+        "from helpers import artifacts\nartifacts.HUB_SECONDS = 2" + textwrap.dedent(LOCATE),
+        tmp_path,
+        hub.url,
+    )
     assert done.stdout == "from the Hub\n", done.stdout + done.stderr
 
 
 def can_mount():
     """Whether a process may mount in a namespace of its own; the mounts end with it."""
-    return bool(shutil.which("unshare")) and subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
+    return (
+        bool(shutil.which("unshare"))
+        and subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
+    )
 
 
-needs_mount = pytest.mark.skipif(not can_mount(), reason="a small disk needs Linux and the right to mount (root, or user namespaces)")
+needs_mount = pytest.mark.skipif(
+    not can_mount(),
+    reason="a small disk needs Linux and the right to mount (root, or user namespaces)",
+)
 
 
 @needs_mount
@@ -263,16 +313,29 @@ def test_a_full_disk_is_said_nothing_half_stays_and_with_room_the_next_run_finis
 
 @needs_mount
 def test_a_cache_that_cannot_be_written_is_said(hub, tmp_path):
-    within = ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o ro,size=1m tmpfs "{tmp_path}" && exec "$0" "$@"']
+    within = [
+        "unshare",
+        "-rm",
+        "sh",
+        "-c",
+        f'mount -t tmpfs -o ro,size=1m tmpfs "{tmp_path}" && exec "$0" "$@"',
+    ]
     assert_bundled(
-        python(LOCATE, tmp_path, hub.url, within=within), "the Hub's cache cannot be written. Set HF_HOME to a folder of your own"
+        python(LOCATE, tmp_path, hub.url, within=within),
+        "the Hub's cache cannot be written. Set HF_HOME to a folder of your own",
     )
 
 
 @needs_mount
 def test_a_read_only_cache_that_has_the_files_needs_neither_hub_nor_pen(hub, tmp_path):
     assert python(LOCATE, tmp_path, hub.url).returncode == 0
-    within = ["unshare", "-rm", "sh", "-c", f'mount --bind -o ro "{tmp_path}" "{tmp_path}" && exec "$0" "$@"']
+    within = [
+        "unshare",
+        "-rm",
+        "sh",
+        "-c",
+        f'mount --bind -o ro "{tmp_path}" "{tmp_path}" && exec "$0" "$@"',
+    ]
     assert python(LOCATE, tmp_path, nobody(), within=within).stdout == "from the Hub\n"
 
 
@@ -290,30 +353,55 @@ def test_a_damaged_record_is_named_with_what_to_do(tmp_path):
     book = tmp_path / "hub.json"
     for damaged in (b'{"a": {"com', b"[1]", b"\xff\xfe"):
         book.write_bytes(damaged)
-        with pytest.raises(artifacts.ArtifactError, match=r"hub\.json.* is damaged.*remove \.cache/hub\.json"):
+        with pytest.raises(
+            artifacts.ArtifactError, match=r"hub\.json.* is damaged.*remove \.cache/hub\.json"
+        ):
             artifacts.record("a/b", FILES / "1_Pooling", book=book)
         assert book.read_bytes() == damaged, "what was recorded is not thrown away"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows replaces no open file: the second kernel warns and does not record")
+@pytest.mark.skipif(
+    os.name == "nt",
+    reason="Windows replaces no open file: the second kernel warns and does not record",
+)
 def test_kernels_that_record_at_once_leave_a_record_that_can_be_read(tmp_path):
     files, book = FILES / "1_Pooling", tmp_path / "hub.json"
     kernels = [
         subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(RECORD), str(files), str(book), *(f"{k}/{i}" for i in range(50))], cwd=PROJECT_ROOT
+            [
+                sys.executable,
+                "-c",
+                textwrap.dedent(RECORD),
+                str(files),
+                str(book),
+                *(f"{k}/{i}" for i in range(50)),
+            ],
+            cwd=PROJECT_ROOT,
         )
         for k in range(3)
     ]
     assert [kernel.wait(30) for kernel in kernels] == [0, 0, 0]
     sha = hashlib.sha256((files / "config.json").read_bytes()).hexdigest()
-    assert all(found["config.json"] == sha for found in json.loads(book.read_text(encoding="utf-8")).values())
+    assert all(
+        found["config.json"] == sha
+        for found in json.loads(book.read_text(encoding="utf-8")).values()
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["hub.json"]
 
 
 @needs_mount
 def test_a_record_that_cannot_be_written_is_said_and_the_files_are_used(tmp_path):
-    within = ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o ro,size=1m tmpfs "{tmp_path}" && exec "$0" "$@"']
+    within = [
+        "unshare",
+        "-rm",
+        "sh",
+        "-c",
+        f'mount -t tmpfs -o ro,size=1m tmpfs "{tmp_path}" && exec "$0" "$@"',
+    ]
     code = f"from pathlib import Path\nfrom helpers import artifacts\nprint(len(artifacts.record('a/b', Path({str(FILES)!r}), book=Path({str(tmp_path)!r}) / 'hub.json')))"
     done = python(code, tmp_path, nobody(), within=within)
-    assert int(done.stdout) > 10 and "The hashes of a/b could not be noted (Read-only file system)" in done.stderr
+    assert (
+        int(done.stdout) > 10
+        and "The hashes of a/b could not be noted (Read-only file system)" in done.stderr
+    )
     assert Path(tmp_path).exists()

@@ -51,7 +51,9 @@ def is_whole(text):
 
 def test_the_models_give_every_text_a_vector_of_length_1_or_say_why_not(encoder, text):
     if not is_whole(text):
-        pytest.skip("no model takes half a character; test_half_a_character... tells where it is caught")
+        pytest.skip(
+            "no model takes half a character; test_half_a_character... tells where it is caught"
+        )
     vectors = [encoder.encode(text), load_mini_cde().encode_documents([text])[0]]
     assert [np.linalg.norm(vector) for vector in vectors] == pytest.approx([1, 1], abs=1e-5)
 
@@ -76,10 +78,15 @@ def client(encoder):
 
 def test_a_text_over_http_gets_its_vector_or_the_reason(client, encoder, text):
     if not is_whole(text):
-        with pytest.raises(UnicodeEncodeError, match="surrogates not allowed"):  # the SDK's own: it never leaves the machine
+        with pytest.raises(
+            UnicodeEncodeError, match="surrogates not allowed"
+        ):  # the SDK's own: it never leaves the machine
             client.embeddings.create(model=openai_api.LOCAL_MODEL, input=[text])
         return
-    refused = {"": "empty text", TEXTS["100,000 characters"]: "maximum context length is 256 tokens"}
+    refused = {
+        "": "empty text",
+        TEXTS["100,000 characters"]: "maximum context length is 256 tokens",
+    }
     if text in refused:
         with pytest.raises(openai.BadRequestError, match=refused[text]):
             client.embeddings.create(model=openai_api.LOCAL_MODEL, input=[text])
@@ -105,7 +112,11 @@ def letters(text):
 
 def test_a_table_a_panel_and_chips_show_what_was_typed_and_obey_none_of_it(text):
     frame = pd.DataFrame({"a text": [text]}, dtype=object)
-    for thing in (tables.pair_panel(text, "second", 0.5, title="t"), tables.chips([text]), tables.from_frame(frame, title="t")):
+    for thing in (
+        tables.pair_panel(text, "second", 0.5, title="t"),
+        tables.chips([text]),
+        tables.from_frame(frame, title="t"),
+    ):
         printed = shown(thing)
         printed.encode()  # a page and a pipe take UTF-8
         plain = letters(printed.replace("│", ""))
@@ -117,9 +128,14 @@ def test_a_table_a_panel_and_chips_show_what_was_typed_and_obey_none_of_it(text)
 
 def test_titles_and_names_are_text_as_well(text):
     text = text[:30]
-    named = pd.DataFrame([[1.0]], columns=pd.Index([text], dtype=object)) if is_whole(text) else pd.DataFrame({"a": [1.0]})
+    named = (
+        pd.DataFrame([[1.0]], columns=pd.Index([text], dtype=object))
+        if is_whole(text)
+        else pd.DataFrame({"a": [1.0]})
+    )
     printed = shown(
-        tables.from_frame(named, title=text, caption=text), tables.pair_panel("a", "b", 0.1, title=text, name=text, verdict=text)
+        tables.from_frame(named, title=text, caption=text),
+        tables.pair_panel("a", "b", 0.1, title=text, name=text, verdict=text),
     )
     assert letters(tokens.visible(text)) in letters(printed)
     assert "\x1b[31m" not in printed
@@ -145,18 +161,44 @@ def lines(text):
     column = text if is_whole(text) else "x"
     frame = pd.DataFrame({"y": [1.0, 2.0], "s": pd.Series([text, "b"], dtype=object)})
     frame[column] = pd.Series(["a", text], dtype=object)
-    return charts.lines(frame, x=column, y="y", series="s", title=text, subtitle=text, x_title=text, y_title=text, description=text)
+    return charts.lines(
+        frame,
+        x=column,
+        y="y",
+        series="s",
+        title=text,
+        subtitle=text,
+        x_title=text,
+        y_title=text,
+        description=text,
+    )
 
 
 def shares(text):
-    frame = pd.DataFrame({"token": pd.Series([text, "b"], dtype=object), "share": [0.4, 0.6], "of": pd.Series([text] * 2, dtype=object)})
+    frame = pd.DataFrame(
+        {
+            "token": pd.Series([text, "b"], dtype=object),
+            "share": [0.4, 0.6],
+            "of": pd.Series([text] * 2, dtype=object),
+        }
+    )
     return charts.token_shares(frame, series="of", x_title=text, title=text, description=text)
 
 
 def intervals(text):
     names = pd.Series([text], dtype=object)
-    frame = pd.DataFrame({"mean": [1.0], "low": [0.0], "high": [2.0], "system": names, "measure": names})
-    return charts.intervals(frame, system="system", measure="measure", x_title=text, title=text, subtitle=text, description=text)
+    frame = pd.DataFrame(
+        {"mean": [1.0], "low": [0.0], "high": [2.0], "system": names, "measure": names}
+    )
+    return charts.intervals(
+        frame,
+        system="system",
+        measure="measure",
+        x_title=text,
+        title=text,
+        subtitle=text,
+        description=text,
+    )
 
 
 @pytest.mark.parametrize("draw", [heatmap, lines, shares, intervals])
@@ -166,7 +208,10 @@ def test_a_chart_draws_what_was_typed_as_text(draw, text):
     assert bundle["image/png"].startswith(b"\x89PNG")
     assert bundle["text/plain"] == tokens.visible(text), "the description is kept whole"
     picture = ET.fromstring(vl_convert.vegalite_to_svg(bundle[charts.VEGALITE_MIME]))  # noqa: S314 - drawn here
-    drawn = {letters("".join(part.itertext())) for part in picture.iter("{http://www.w3.org/2000/svg}text")}
+    drawn = {
+        letters("".join(part.itertext()))
+        for part in picture.iter("{http://www.w3.org/2000/svg}text")
+    }
     label = letters(charts._label(text))
     begin = 20 if len(label) > 20 else None  # a long label ends in an ellipsis
     assert any(words[:begin] == label[:begin] for words in drawn) or not label
@@ -176,29 +221,52 @@ def test_a_chart_of_the_learners_own_with_a_control_character_does_not_end_the_k
     import altair as alt
 
     data = alt.Data(values=[{"name": "a\x00b"}])
-    bundle, _ = charts._offline(alt.Chart(data, title="\ud83d", description="d").mark_bar().encode(x="name:N").to_dict())
+    bundle, _ = charts._offline(
+        alt.Chart(data, title="\ud83d", description="d").mark_bar().encode(x="name:N").to_dict()
+    )
     assert "a\\x00b" in json.dumps(bundle[charts.VEGALITE_MIME], default=str).replace("\\\\", "\\")
 
 
 def test_a_heatmap_that_cannot_be_read_is_refused_with_a_smaller_one():
     words = tokens.token_labels(["interest"] * 200)
     with pytest.raises(ValueError, match=r"5,000 cells, not 200 by 200.*matrix\[:50, :50\]"):
-        charts.heatmap(np.eye(200), words, words, title="t", row_title="r", column_title="c", description="d")
+        charts.heatmap(
+            np.eye(200), words, words, title="t", row_title="r", column_title="c", description="d"
+        )
     with pytest.raises(ValueError, match="1 to 5,000 cells, not 0 by 1"):
-        charts.heatmap(np.empty((0, 1)), [], ["a"], title="t", row_title="r", column_title="c", description="d")
+        charts.heatmap(
+            np.empty((0, 1)), [], ["a"], title="t", row_title="r", column_title="c", description="d"
+        )
 
 
 def test_labels_that_would_hide_each_other_are_refused_with_what_makes_them_differ():
     with pytest.raises(ValueError, match="token_labels"):
-        charts.heatmap(np.eye(2), ["the", "the"], ["a", "b"], title="t", row_title="r", column_title="c", description="d")
+        charts.heatmap(
+            np.eye(2),
+            ["the", "the"],
+            ["a", "b"],
+            title="t",
+            row_title="r",
+            column_title="c",
+            description="d",
+        )
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")  # a font without these letters draws boxes
 def test_the_heatmaps_of_seaborn_take_every_text_as_text(text, monkeypatch):
     drawn = []
     monkeypatch.setattr("IPython.display.display", lambda data, **_: drawn.append(data))
-    charts.show_heatmaps({text: np.eye(2)}, x_title=text, y_title=text, title=text, description=text, value_title=text)
-    assert drawn[0]["image/png"].startswith(b"\x89PNG") and drawn[0]["text/plain"] == tokens.visible(text)
+    charts.show_heatmaps(
+        {text: np.eye(2)},
+        x_title=text,
+        y_title=text,
+        title=text,
+        description=text,
+        value_title=text,
+    )
+    assert drawn[0]["image/png"].startswith(b"\x89PNG") and drawn[0][
+        "text/plain"
+    ] == tokens.visible(text)
 
 
 # --- what a learner types into a notebook -------------------------------------------------------------
@@ -206,7 +274,11 @@ def test_the_heatmaps_of_seaborn_take_every_text_as_text(text, monkeypatch):
 
 def cell_of(notebook, words):
     path = next((PROJECT_ROOT / "notebooks").glob(f"{notebook}*.ipynb"))
-    return next(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code" and words in cell.source)
+    return next(
+        cell.source
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "code" and words in cell.source
+    )
 
 
 @pytest.fixture(scope="module")
@@ -245,4 +317,6 @@ def test_half_a_character_typed_into_a_box_becomes_a_question_mark(monkeypatch, 
     box, button, _ = boxes[0].children
     box.value = "bank\ud83d"
     button.click()
-    assert [word for word in capsys.readouterr().out.split() if word.isascii() and "\x1b" not in word] == ["fine", "bank?"]
+    assert [
+        word for word in capsys.readouterr().out.split() if word.isascii() and "\x1b" not in word
+    ] == ["fine", "bank?"]

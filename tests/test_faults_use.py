@@ -50,7 +50,9 @@ class Session:
 @contextmanager
 def opened(number, cwd=execute.NOTEBOOKS):
     notebook = nbformat.read(PATHS[number], as_version=4)
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(cwd)}})
+    client = NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(cwd)}}
+    )
     with client.setup_kernel():
         yield Session(client)
 
@@ -102,7 +104,9 @@ def test_a_kernel_restarted_in_the_middle_starts_anew_and_its_server_is_gone():
         for cell in session.code[:4]:
             session.run(cell)
             session.run(cell)
-        port = int(session.run("print(openai_api.local_server().base_url.split(':')[2].split('/')[0])"))
+        port = int(
+            session.run("print(openai_api.local_server().base_url.split(':')[2].split('/')[0])")
+        )
         assert listens(port)
         session.restart()
         assert not listens(port)
@@ -128,7 +132,9 @@ def test_two_notebooks_at_once_and_started_from_another_folder_give_the_stored_r
 
 
 @pytest.mark.parametrize("number", sorted(PATHS))
-def test_a_helpers_py_of_the_learners_beside_the_notebook_is_named_by_the_first_cell(number, tmp_path):
+def test_a_helpers_py_of_the_learners_beside_the_notebook_is_named_by_the_first_cell(
+    number, tmp_path
+):
     (tmp_path / "helpers.py").write_text("mine = True\n", encoding="utf-8")
     with opened(number, cwd=tmp_path) as session, pytest.raises(CellExecutionError) as caught:
         session.run(session.code[0])
@@ -142,7 +148,9 @@ def read_only():
     """A copy of the project that may be read and not written, and an environment whose home cannot be made."""
     folder = Path(tempfile.mkdtemp())
     for name in ("data", "helpers", "models", "notebooks", "themes"):
-        shutil.copytree(PROJECT_ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            PROJECT_ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
     folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
     for path in folders:
         path.chmod(0o555)
@@ -162,13 +170,27 @@ def without_rights(read_only, *arguments):
         if not shutil.which("setpriv"):
             pytest.skip("root ignores permissions, and setpriv is not here to end that")
         command = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *command]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, timeout=280)
-    assert sorted(path.name for path in folder.iterdir()) == ["data", "helpers", "models", "notebooks", "themes"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=folder, timeout=280
+    )
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "data",
+        "helpers",
+        "models",
+        "notebooks",
+        "themes",
+    ]
     return done
 
 
-def test_the_cells_of_a_notebook_run_for_a_user_without_a_home_in_a_folder_that_cannot_be_written(read_only):
-    code = [cell.source for cell in nbformat.read(PATHS["03"], as_version=4).cells if cell.cell_type == "code"]
+def test_the_cells_of_a_notebook_run_for_a_user_without_a_home_in_a_folder_that_cannot_be_written(
+    read_only,
+):
+    code = [
+        cell.source
+        for cell in nbformat.read(PATHS["03"], as_version=4).cells
+        if cell.cell_type == "code"
+    ]
     run = "import json, sys; from IPython.core.interactiveshell import InteractiveShell as Shell\n"
     run += "shell = Shell(); [shell.run_cell(cell).raise_error() for cell in json.loads(sys.argv[1])]; print('to the end')"
     done = without_rights(read_only, "-c", run, json.dumps(code))
@@ -184,10 +206,21 @@ def test_running_notebooks_in_a_folder_that_cannot_be_written_says_so_at_once(re
 # --- ends ---------------------------------------------------------------------------------------------
 
 
-def test_a_kernel_that_is_killed_is_reported_and_leaves_the_notebook_and_no_process(tmp_path, monkeypatch, capsys):
+def test_a_kernel_that_is_killed_is_reported_and_leaves_the_notebook_and_no_process(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(execute, "NOTEBOOKS", tmp_path)
     path = tmp_path / "09_killed.ipynb"
-    nbformat.write(new_notebook(cells=[new_code_cell("import os, signal\nos.kill(os.getpid(), getattr(signal, 'SIGKILL', 9))")]), path)
+    nbformat.write(
+        new_notebook(
+            cells=[
+                new_code_cell(
+                    "import os, signal\nos.kill(os.getpid(), getattr(signal, 'SIGKILL', 9))"
+                )
+            ]
+        ),
+        path,
+    )
     before, others = path.read_bytes(), set(psutil.Process().children(recursive=True))
     assert execute.main(["--store", "09"]) == 1
     assert "its kernel was ended" in capsys.readouterr().err
@@ -205,6 +238,15 @@ def test_a_disk_that_ends_while_a_notebook_is_stored_leaves_it_whole(tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))  # the system refuses to write on\n"
         "execute.NOTEBOOKS = Path(sys.argv[1]); sys.exit(execute.main(['--store', '09']))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=PROJECT_ROOT)
-    assert done.returncode == 1 and "09_long.ipynb failed: [Errno 27]" in done.stderr and "Traceback" not in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT_ROOT,
+    )
+    assert (
+        done.returncode == 1
+        and "09_long.ipynb failed: [Errno 27]" in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

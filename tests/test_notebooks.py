@@ -39,11 +39,19 @@ def test_outputs_come_from_one_run_from_the_top(notebook):
 
 @pytest.mark.gate
 def test_no_cell_is_stored_with_an_error(notebook):
-    assert not [cell.id for cell in code_cells(notebook) if any(o.output_type == "error" for o in cell.outputs)]
+    assert not [
+        cell.id
+        for cell in code_cells(notebook)
+        if any(o.output_type == "error" for o in cell.outputs)
+    ]
 
 
 def test_cells_whose_output_must_repeat_have_one(notebook):
-    tagged = [cell for cell in code_cells(notebook) if "nbval-check-output" in cell.metadata.get("tags", [])]
+    tagged = [
+        cell
+        for cell in code_cells(notebook)
+        if "nbval-check-output" in cell.metadata.get("tags", [])
+    ]
     assert len(tagged) >= 5
     assert not [cell.id for cell in tagged if not cell.outputs]
 
@@ -98,7 +106,15 @@ def test_the_parts_that_every_lesson_has(notebook):
     text = text_of(notebook)
     titles = re.findall(r"^# .+", text, re.M)
     assert len(titles) == 1
-    for part in ("**You will learn**", "**Necessary**", "**Time**", "**Network**", "## Quiz", "## Summary", "## Further reading"):
+    for part in (
+        "**You will learn**",
+        "**Necessary**",
+        "**Time**",
+        "**Network**",
+        "## Quiz",
+        "## Summary",
+        "## Further reading",
+    ):
         assert part in text, part
     assert text.count("> **Predict:**") >= 3
     quiz = text[text.index("## Quiz") : text.index("## Summary")]
@@ -112,7 +128,11 @@ def exercise_cells(notebook):
     for position, cell in enumerate(notebook.cells):
         if cell.cell_type == "code" and cell.id.startswith("ex"):
             help_ = notebook.cells[position + 1].source
-            assert re.findall(r"<summary>(.*?)</summary>", help_) == ["First hint", "Second hint", "Solution"]
+            assert re.findall(r"<summary>(.*?)</summary>", help_) == [
+                "First hint",
+                "Second hint",
+                "Solution",
+            ]
             found.append((cell, re.search(r"```python\n(.*?)```", help_, re.S).group(1)))
     return found
 
@@ -141,13 +161,19 @@ def run_notebook(path, cwd):
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(cwd)}}).execute()
+    NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(cwd)}}
+    ).execute()
     return {cell.id: cell.get("outputs") for cell in notebook.cells}
 
 
 BROKEN = {
-    "a failing cell": lambda cells: cells.append(nbformat.v4.new_code_cell("1 / 0", execution_count=2)),
-    "a missing helper": lambda cells: cells.append(nbformat.v4.new_code_cell("import helpers.gone", execution_count=2)),
+    "a failing cell": lambda cells: cells.append(
+        nbformat.v4.new_code_cell("1 / 0", execution_count=2)
+    ),
+    "a missing helper": lambda cells: cells.append(
+        nbformat.v4.new_code_cell("import helpers.gone", execution_count=2)
+    ),
     "a changed number": lambda cells: cells[0].outputs[0].update(text="0.5000\n"),
 }
 
@@ -155,9 +181,13 @@ BROKEN = {
 @pytest.mark.parametrize("fault", [None, *BROKEN])
 def test_the_test_command_notices(fault, tmp_path):
     """The same pytest options as the full run, on a small notebook that is right or has one fault."""
-    cell = nbformat.v4.new_code_cell("print(f'{0.4345:.4f}')", execution_count=1, metadata={"tags": ["nbval-check-output"]})
+    cell = nbformat.v4.new_code_cell(
+        "print(f'{0.4345:.4f}')", execution_count=1, metadata={"tags": ["nbval-check-output"]}
+    )
     cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="0.4345\n")]
-    small = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    small = nbformat.v4.new_notebook(
+        cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    )
     if fault:
         BROKEN[fault](small.cells)
     nbformat.write(small, tmp_path / "small.ipynb")
@@ -171,7 +201,11 @@ class ShorterEncoder:
     """The real model, cut to 200 dimensions: stands for a provider whose vectors have another size."""
 
     def __init__(self, encoder):
-        self.encoder, self.tokenizer, self.max_seq_length = encoder, encoder.tokenizer, encoder.max_seq_length
+        self.encoder, self.tokenizer, self.max_seq_length = (
+            encoder,
+            encoder.tokenizer,
+            encoder.max_seq_length,
+        )
 
     def get_embedding_dimension(self):
         return 200
@@ -180,7 +214,9 @@ class ShorterEncoder:
         return self.encoder.encode(texts, **options)[:, :200]
 
 
-def test_notebook_1_runs_with_a_key_on_a_provider_of_another_size_and_never_shows_the_key(encoder, monkeypatch):
+def test_notebook_1_runs_with_a_key_on_a_provider_of_another_size_and_never_shows_the_key(
+    encoder, monkeypatch
+):
     from helpers.openai_api import LocalServer
 
     with LocalServer(ShorterEncoder(encoder)) as provider:

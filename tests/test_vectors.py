@@ -7,7 +7,11 @@ from sklearn.metrics.pairwise import cosine_similarity
 from helpers import projection, tokens
 from helpers.similarity import cosine_matrix, nearest, unit
 
-POLITICS, BANK, CHASE = "I have no interest in politics", "The bank's interest rate rises", "Chase increased its lending fees"
+POLITICS, BANK, CHASE = (
+    "I have no interest in politics",
+    "The bank's interest rate rises",
+    "Chase increased its lending fees",
+)
 
 
 def test_the_three_sentences_have_the_published_cosines(encoder):
@@ -16,7 +20,9 @@ def test_the_three_sentences_have_the_published_cosines(encoder):
 
 
 def test_the_same_token_has_one_input_vector_and_two_output_vectors(encoder, table):
-    ids = [encoder.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (POLITICS, BANK)]
+    ids = [
+        encoder.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (POLITICS, BANK)
+    ]
     assert ids[0][3] == ids[1][4] == 3037
     assert cosine_matrix(table[ids[0][3]], table[ids[1][4]])[0, 0] == pytest.approx(1.0, abs=1e-6)
     outputs = [encoder.encode(text, output_value="token_embeddings") for text in (POLITICS, BANK)]
@@ -115,7 +121,9 @@ def test_a_damaged_map_is_named_and_computed_anew(small):
     with pytest.warns(UserWarning, match="damaged"):
         points = projection.tsne_2d(small, perplexity=10, progress=False)
     assert np.isfinite(points).all()
-    assert (projection.tsne_2d(small, perplexity=10) == points).all(), "the damaged file was replaced"
+    assert (projection.tsne_2d(small, perplexity=10) == points).all(), (
+        "the damaged file was replaced"
+    )
 
 
 def test_too_few_rows_for_the_perplexity_are_refused(small):

@@ -48,7 +48,11 @@ class Context:
         """Write vectors and ids as one safetensors file."""
         from safetensors.torch import save_file
 
-        save_file({"vectors": self.vectors.contiguous()}, str(path), metadata={"model": self.model, "ids": "\x1f".join(self.ids)})
+        save_file(
+            {"vectors": self.vectors.contiguous()},
+            str(path),
+            metadata={"model": self.model, "ids": "\x1f".join(self.ids)},
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Context:
@@ -57,7 +61,9 @@ class Context:
 
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata()
-            return cls(file.get_tensor("vectors"), tuple(metadata["ids"].split("\x1f")), metadata["model"])
+            return cls(
+                file.get_tensor("vectors"), tuple(metadata["ids"].split("\x1f")), metadata["model"]
+            )
 
 
 class Vectors(np.ndarray):
@@ -74,7 +80,9 @@ class Vectors(np.ndarray):
         self.context = getattr(other, "context", "unknown")
 
 
-def similarity(queries: np.ndarray, documents: np.ndarray, *, mixed_contexts: bool = False) -> np.ndarray:
+def similarity(
+    queries: np.ndarray, documents: np.ndarray, *, mixed_contexts: bool = False
+) -> np.ndarray:
     """Cosine of every query with every document, shape (queries, documents).
 
     Raises:
@@ -97,10 +105,17 @@ def _texts(texts: Sequence[str]) -> list[str]:
     texts = list(texts)
     wrong = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
     if wrong is not None:
-        raise TypeError(f"text {wrong} is a {type(texts[wrong]).__name__}; every element must be a text")
-    broken = next((i for i, text in enumerate(texts) if any("\ud800" <= sign <= "\udfff" for sign in text)), None)
+        raise TypeError(
+            f"text {wrong} is a {type(texts[wrong]).__name__}; every element must be a text"
+        )
+    broken = next(
+        (i for i, text in enumerate(texts) if any("\ud800" <= sign <= "\udfff" for sign in text)),
+        None,
+    )
     if broken is not None:
-        raise ValueError(f"text {broken} holds half a character; repair it: text.encode('utf-8', 'replace').decode()")
+        raise ValueError(
+            f"text {broken} holds half a character; repair it: text.encode('utf-8', 'replace').decode()"
+        )
     return texts
 
 
@@ -119,7 +134,11 @@ class ContextualEncoder(torch.nn.Module):
         """In words, about how long `texts` passages take."""
         seconds = texts * self.seconds_per_text()
         return (
-            f"{seconds / 3600:.0f} hours" if seconds > 5400 else f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
+            f"{seconds / 3600:.0f} hours"
+            if seconds > 5400
+            else f"{seconds / 60:.0f} minutes"
+            if seconds > 90
+            else f"{seconds:.0f} seconds"
         )
 
     @property
@@ -127,7 +146,11 @@ class ContextualEncoder(torch.nn.Module):
         return next(self.parameters()).device
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
-        return self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"] if texts else []
+        return (
+            self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
+            if texts
+            else []
+        )
 
     def _tokens(self, ids: list[list[int]]) -> dict[str, torch.Tensor]:
         """Ids of some texts as one batch, padded at the end to the longest of them: both tensors (n, t)."""
@@ -137,7 +160,15 @@ class ContextualEncoder(torch.nn.Module):
         return {"input_ids": input_ids.to(self.device), "attention_mask": mask.to(self.device)}
 
     def _batched(
-        self, texts: list[str], stage, *, prefix: int, batch_size: int | None, precision: str, label: str, progress: bool
+        self,
+        texts: list[str],
+        stage,
+        *,
+        prefix: int,
+        batch_size: int | None,
+        precision: str,
+        label: str,
+        progress: bool,
     ) -> torch.Tensor:
         """`stage` over all texts, in batches of like length; vectors in the order given, (n, d) on the CPU."""
         from tqdm.auto import tqdm
@@ -147,11 +178,19 @@ class ContextualEncoder(torch.nn.Module):
         device = self.device
         narrow = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
         made = torch.empty(len(texts), self.dimension)
-        with torch.inference_mode(), narrow, tqdm(total=len(texts), desc=label, unit="text", disable=not progress) as bar:
+        with (
+            torch.inference_mode(),
+            narrow,
+            tqdm(total=len(texts), desc=label, unit="text", disable=not progress) as bar,
+        ):
             for start in range(0, len(texts), CHUNK):
                 ids = self._ids(texts[start : start + CHUNK])
-                for places in batches([len(row) for row in ids], device, extra=prefix, most=batch_size):
-                    made[start + torch.from_numpy(places)] = stage(self._tokens([ids[i] for i in places])).float().cpu()
+                for places in batches(
+                    [len(row) for row in ids], device, extra=prefix, most=batch_size
+                ):
+                    made[start + torch.from_numpy(places)] = (
+                        stage(self._tokens([ids[i] for i in places])).float().cpu()
+                    )
                     bar.update(len(places))
                 if len(texts) > CHUNK:
                     give_back_memory()
@@ -175,7 +214,9 @@ class ContextualEncoder(torch.nn.Module):
         if len(names) != len(texts):
             raise ValueError(f"{len(texts)} texts but {len(names)} ids")
         if not texts:
-            raise ValueError("A context needs at least one document. Without any, pass context=None.")
+            raise ValueError(
+                "A context needs at least one document. Without any, pass context=None."
+            )
         size = self.config.transductive_corpus_size if size is None else size
         if size < 1:
             raise ValueError(f"size must be at least 1, got {size}")
@@ -184,15 +225,25 @@ class ContextualEncoder(torch.nn.Module):
             chosen = np.random.default_rng(seed).choice(len(texts), size, replace=False).tolist()
         prompted = [self.prompts["document"] + texts[i] for i in chosen]
         vectors = self._batched(
-            prompted, self._stage_1, prefix=0, batch_size=batch_size, precision=precision, label="stage 1", progress=progress
+            prompted,
+            self._stage_1,
+            prefix=0,
+            batch_size=batch_size,
+            precision=precision,
+            label="stage 1",
+            progress=progress,
         )
         return Context(vectors, tuple(names[i] for i in chosen), self.name)
 
-    def encode_queries(self, texts: Sequence[str], context: Context | None = None, **options: Any) -> Vectors:
+    def encode_queries(
+        self, texts: Sequence[str], context: Context | None = None, **options: Any
+    ) -> Vectors:
         """Stage 2 for questions: unit vectors (n, d). Options as in `encode_documents`."""
         return self._encode("query", texts, context, **options)
 
-    def encode_documents(self, texts: Sequence[str], context: Context | None = None, **options: Any) -> Vectors:
+    def encode_documents(
+        self, texts: Sequence[str], context: Context | None = None, **options: Any
+    ) -> Vectors:
         """Stage 2 for documents: unit vectors (n, d), in the order of the texts.
 
         Args:
@@ -209,14 +260,19 @@ class ContextualEncoder(torch.nn.Module):
         batch_size: int | None = None, precision: str = "float32", progress: bool = False,
     ) -> Vectors:  # fmt: skip
         if context is not None and context.model != self.name:
-            raise ValueError(f"this context was made by {context.model}; make one with this model: embed_context(texts)")
+            raise ValueError(
+                f"this context was made by {context.model}; make one with this model: embed_context(texts)"
+            )
         prompted = [self.prompts[kind] + text for text in _texts(texts)]
         prepared = self._prepare(context)
         made = self._batched(
             prompted, lambda batch: self._stage_2(batch, prepared), prefix=self._prefix(context),
             batch_size=batch_size, precision=precision, label="stage 2", progress=progress,
         )  # fmt: skip
-        return Vectors(torch.nn.functional.normalize(made, dim=1, out=made).numpy(), context.name if context is not None else "none")
+        return Vectors(
+            torch.nn.functional.normalize(made, dim=1, out=made).numpy(),
+            context.name if context is not None else "none",
+        )
 
     def _prefix(self, context: Context | None) -> int:
         """How many tokens stage 2 puts before each text."""

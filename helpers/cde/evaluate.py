@@ -21,7 +21,9 @@ from .mini import MiniCDE
 CONDITIONS = ("right context", "wrong context", "no context")
 
 
-def measure_models(directories: list[Path], collection: Path, wrong: Path, *, half: str = "all", seed: int = 0) -> dict[str, pd.DataFrame]:
+def measure_models(
+    directories: list[Path], collection: Path, wrong: Path, *, half: str = "all", seed: int = 0
+) -> dict[str, pd.DataFrame]:
     """Per-question measures of MiniLM, BM25 and of the models without, in a wrong and in the right context.
 
     Args:
@@ -51,29 +53,50 @@ def measure_models(directories: list[Path], collection: Path, wrong: Path, *, ha
             "no context": None,
         }
         for name, context in contexts.items():
-            scores = similarity(model.encode_queries(questions, context), model.encode_documents(documents, context))
+            scores = similarity(
+                model.encode_queries(questions, context), model.encode_documents(documents, context)
+            )
             runs[name].append(measured(scores))
     return found | {name: sum(tables) / len(tables) for name, tables in runs.items()}
 
 
 def as_markdown(found: dict[str, pd.DataFrame]) -> str:
     """Two tables: every system, and the right context minus each of the others, in points of nDCG@10."""
-    lines = ["| system | " + " | ".join(retrieval.MEASURES) + " |", "|---" * (len(retrieval.MEASURES) + 1) + "|"]
+    lines = [
+        "| system | " + " | ".join(retrieval.MEASURES) + " |",
+        "|---" * (len(retrieval.MEASURES) + 1) + "|",
+    ]
     lines += [
-        f"| {name} | " + " | ".join(row) + " |" for name, row in zip(found, retrieval.compare(found).to_numpy().tolist(), strict=True)
+        f"| {name} | " + " | ".join(row) + " |"
+        for name, row in zip(found, retrieval.compare(found).to_numpy().tolist(), strict=True)
     ]
     lines += ["", "| right context minus | points of nDCG@10 |", "|---|---|"]
     for name in ("MiniLM", "no context", "wrong context", "BM25"):
         gap = retrieval.bootstrap(found["right context"]["nDCG@10"] - found[name]["nDCG@10"])
-        lines.append(f"| {name} | {100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}] |")
+        lines.append(
+            f"| {name} | {100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}] |"
+        )
     return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m helpers.cde.evaluate", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.cde.evaluate", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("collection", type=Path, help="folder in BEIR layout")
-    parser.add_argument("--models", nargs="+", type=Path, required=True, help="folders of trained models, one a seed")
-    parser.add_argument("--wrong", type=Path, required=True, help="collection whose documents serve as the wrong context")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        type=Path,
+        required=True,
+        help="folders of trained models, one a seed",
+    )
+    parser.add_argument(
+        "--wrong",
+        type=Path,
+        required=True,
+        help="collection whose documents serve as the wrong context",
+    )
     parser.add_argument("--half", choices=("all", "even", "odd"), default="all")
     options = parser.parse_args(arguments)
     found = measure_models(options.models, options.collection, options.wrong, half=options.half)

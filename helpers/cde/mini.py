@@ -41,14 +41,21 @@ class TokenStates(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(n, t) ids, padded at the end -> token vectors (n, t, 384), zero where padded."""
         if not self.keeping:
-            states = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+            states = self.backbone(
+                input_ids=input_ids, attention_mask=attention_mask
+            ).last_hidden_state.float()
             return states * attention_mask.unsqueeze(-1)
         lengths = attention_mask.sum(dim=1).tolist()
         precision = b"bfloat16" if torch.is_autocast_enabled(input_ids.device.type) else b""
-        names = [precision + ids[:length].tobytes() for ids, length in zip(input_ids.cpu().numpy(), lengths, strict=True)]
+        names = [
+            precision + ids[:length].tobytes()
+            for ids, length in zip(input_ids.cpu().numpy(), lengths, strict=True)
+        ]
         missing = [row for row, name in enumerate(names) if name not in self.kept]
         if missing:
-            made = self.backbone(input_ids=input_ids[missing], attention_mask=attention_mask[missing]).last_hidden_state
+            made = self.backbone(
+                input_ids=input_ids[missing], attention_mask=attention_mask[missing]
+            ).last_hidden_state
             for row, states in zip(missing, made, strict=True):
                 self._keep(names[row], states[: lengths[row]].float().clone())
         rows = [self.kept[name] for name in names]
@@ -114,7 +121,9 @@ class SoftIDFPooling(nn.Module):
         return logits.masked_fill(mask == 0, -torch.inf).softmax(dim=-1)
 
     def forward(self, states: Tensor, mask: Tensor, keys: Tensor | None) -> Tensor:
-        return normalize((self.weights(states, mask, keys).unsqueeze(-1) * states).sum(dim=1), dim=-1)
+        return normalize(
+            (self.weights(states, mask, keys).unsqueeze(-1) * states).sum(dim=1), dim=-1
+        )
 
 
 class MiniSecondStage(nn.Module):
@@ -125,7 +134,12 @@ class MiniSecondStage(nn.Module):
         self.tokens, self.pooling = tokens, pooling
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, dataset_embeddings: Tensor | None = None, *, keys: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        dataset_embeddings: Tensor | None = None,
+        *,
+        keys: Tensor | None = None,
     ) -> Tensor:
         if keys is None and dataset_embeddings is not None:
             keys = self.pooling.keys(torch.as_tensor(dataset_embeddings).to(self.pooling.score))
@@ -144,7 +158,9 @@ class MiniCDE(ContextualEncoder):
         self.max_length = config.max_seq_length
         tokens = TokenStates(encoder.transformers_model.requires_grad_(False))
         self.first_stage_model = MiniFirstStage(tokens)
-        self.second_stage_model = MiniSecondStage(tokens, SoftIDFPooling(WIDTH, config.rank).to(encoder.device))
+        self.second_stage_model = MiniSecondStage(
+            tokens, SoftIDFPooling(WIDTH, config.rank).to(encoder.device)
+        )
 
     @property
     def pooling(self) -> SoftIDFPooling:
@@ -170,15 +186,21 @@ class MiniCDE(ContextualEncoder):
             config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
             weights = load_file(str(directory / "model.safetensors"))
         except (OSError, ValueError, SafetensorError) as error:
-            raise CheckpointError(f"{directory.name}/ cannot be read ({type(error).__name__}). {mend}") from error
+            raise CheckpointError(
+                f"{directory.name}/ cannot be read ({type(error).__name__}). {mend}"
+            ) from error
         for field, kind in FIELDS.items():
             if not isinstance(config.get(field), kind) or (kind is int and config[field] < 1):
-                raise CheckpointError(f"config.json of {directory.name}/ has no usable {field}. {mend}")
+                raise CheckpointError(
+                    f"config.json of {directory.name}/ has no usable {field}. {mend}"
+                )
         model = cls(load_encoder(), SimpleNamespace(**config))
         expected = {name: tuple(value.shape) for name, value in model.pooling.state_dict().items()}
         found = {name: tuple(value.shape) for name, value in weights.items()}
         if found != expected:
-            raise CheckpointError(f"model.safetensors of {directory.name}/ has {found} instead of {expected}. {mend}")
+            raise CheckpointError(
+                f"model.safetensors of {directory.name}/ has {found} instead of {expected}. {mend}"
+            )
         model.pooling.load_state_dict(weights)
         return model.eval()
 
@@ -188,11 +210,18 @@ class MiniCDE(ContextualEncoder):
 
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.pooling.state_dict().items()}
+        weights = {
+            name: value.detach().cpu().contiguous()
+            for name, value in self.pooling.state_dict().items()
+        }
         save_file(weights, str(directory / "model.safetensors"))
-        (directory / "config.json").write_text(json.dumps(vars(self.config), indent=2) + "\n", encoding="utf-8", newline="\n")
+        (directory / "config.json").write_text(
+            json.dumps(vars(self.config), indent=2) + "\n", encoding="utf-8", newline="\n"
+        )
 
-    def token_weights(self, texts: Sequence[str], context: Context | None = None) -> list[tuple[list[str], torch.Tensor]]:
+    def token_weights(
+        self, texts: Sequence[str], context: Context | None = None
+    ) -> list[tuple[list[str], torch.Tensor]]:
         """For each text its tokens and their shares in the vector, which sum to 1: what the context turned up and down."""
         found, keys = [], self._prepare(context)
         with torch.inference_mode():
@@ -200,7 +229,9 @@ class MiniCDE(ContextualEncoder):
                 batch = self._tokens([ids])
                 states = self.second_stage_model.tokens(**batch)
                 shares = self.pooling.weights(states, batch["attention_mask"], keys)[0].cpu()
-                found.append((self.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist()), shares))
+                found.append(
+                    (self.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist()), shares)
+                )
         return found
 
     def _batched(self, texts: list[str], *arguments: Any, **options: Any) -> Tensor:

@@ -56,7 +56,9 @@ class SecondStage(nn.Module):
     later code: the words of the prompt are left out of the mean, and the projection is added to it.
     """
 
-    def __init__(self, backbone: nn.Module, *, context_size: int, variant: str, colon_id: int | None):
+    def __init__(
+        self, backbone: nn.Module, *, context_size: int, variant: str, colon_id: int | None
+    ):
         super().__init__()
         self.backbone = backbone
         self.context_size, self.variant, self.colon_id = context_size, variant, colon_id
@@ -71,7 +73,9 @@ class SecondStage(nn.Module):
         context = context.to(device=weight.device, dtype=weight.dtype)[..., : self.context_size, :]
         width = weight.shape[1]
         if context.shape[-1] != width or context.ndim not in (2, 3):
-            raise ValueError(f"dataset_embeddings must be (k, {width}) or (n, k, {width}), got {tuple(context.shape)}")
+            raise ValueError(
+                f"dataset_embeddings must be (k, {width}) or (n, k, {width}), got {tuple(context.shape)}"
+            )
         prompts = self.prompt_projection(weight.new_ones(1, width)).reshape(SOFT_PROMPTS, width)
         return torch.cat([context, prompts.expand(*context.shape[:-2], -1, -1)], dim=-2)
 
@@ -85,13 +89,18 @@ class SecondStage(nn.Module):
         place = torch.arange(input_ids.shape[1], device=input_ids.device)
         return attention_mask * ((first == 0) | (place > first))
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, dataset_embeddings: Tensor) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, dataset_embeddings: Tensor
+    ) -> Tensor:
         prefix = self.prefix(dataset_embeddings)
         prefix = prefix.expand(len(input_ids), -1, -1)
-        text = self.backbone.embeddings(input_ids=input_ids)  # normed here, and again below with the prefix: as published
+        text = self.backbone.embeddings(
+            input_ids=input_ids
+        )  # normed here, and again below with the prefix: as published
         ones = attention_mask.new_ones(prefix.shape[:2])
         states = self.backbone(
-            inputs_embeds=torch.cat([prefix, text], dim=1), attention_mask=torch.cat([ones, attention_mask], dim=1)
+            inputs_embeds=torch.cat([prefix, text], dim=1),
+            attention_mask=torch.cat([ones, attention_mask], dim=1),
         ).last_hidden_state[:, prefix.shape[1] :]
         mean = masked_mean(states, self.text_mask(input_ids, attention_mask))
         return self.output_projection(mean) + (mean if self.variant == "card" else 0)
@@ -110,7 +119,9 @@ def _backbone_config(given: Any, directory: Path, embedder: str) -> Any:
         return AutoConfig.for_model(**given)
     if embedder == MODERNBERT_BASE:
         return ModernBertConfig()  # its defaults are those of ModernBERT-base
-    raise CheckpointError(f"the backbone {embedder!r} is not known here: pass backbone_config=... with its configuration")
+    raise CheckpointError(
+        f"the backbone {embedder!r} is not known here: pass backbone_config=... with its configuration"
+    )
 
 
 class CDE(ContextualEncoder):
@@ -118,7 +129,15 @@ class CDE(ContextualEncoder):
 
     prompts: ClassVar[dict[str, str]] = {"query": QUERY, "document": DOCUMENT}
 
-    def __init__(self, config: SimpleNamespace, tokenizer: Any, backbone_config: Any, *, variant: str, name: str):
+    def __init__(
+        self,
+        config: SimpleNamespace,
+        tokenizer: Any,
+        backbone_config: Any,
+        *,
+        variant: str,
+        name: str,
+    ):
         super().__init__()
         from transformers import AutoModel
 
@@ -130,10 +149,22 @@ class CDE(ContextualEncoder):
         self.dimension = backbone_config.hidden_size
         colon = tokenizer.convert_tokens_to_ids(":") if tokenizer is not None else None
         self.first_stage_model = FirstStage(backbone())
-        self.second_stage_model = SecondStage(backbone(), context_size=config.transductive_corpus_size, variant=variant, colon_id=colon)
+        self.second_stage_model = SecondStage(
+            backbone(),
+            context_size=config.transductive_corpus_size,
+            variant=variant,
+            colon_id=colon,
+        )
 
     @classmethod
-    def load(cls, directory: str | Path, *, variant: str = "hub", backbone_config: Any = None, tokenizer: str | Path | None = None) -> CDE:
+    def load(
+        cls,
+        directory: str | Path,
+        *,
+        variant: str = "hub",
+        backbone_config: Any = None,
+        tokenizer: str | Path | None = None,
+    ) -> CDE:
         """The model in a folder of the published layout: `config.json`, `model.safetensors`, tokenizer files.
 
         Args:
@@ -148,7 +179,9 @@ class CDE(ContextualEncoder):
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
-        from transformers import PreTrainedTokenizerFast  # AutoTokenizer would ask to run the code that config.json names
+        from transformers import (
+            PreTrainedTokenizerFast,
+        )  # AutoTokenizer would ask to run the code that config.json names
 
         directory = Path(directory)
         if variant not in VARIANTS:
@@ -159,13 +192,19 @@ class CDE(ContextualEncoder):
                     f"{name} is missing from {directory.name}/; a checkpoint has config.json, model.safetensors and tokenizer files"
                 )
         try:
-            config = SimpleNamespace(**json.loads((directory / "config.json").read_text(encoding="utf-8")))
+            config = SimpleNamespace(
+                **json.loads((directory / "config.json").read_text(encoding="utf-8"))
+            )
             shape = _backbone_config(backbone_config, directory, config.embedder)
             needed = (config.transductive_corpus_size, config.max_seq_length)
         except (ValueError, AttributeError, KeyError) as error:
-            raise CheckpointError(f"config.json of {directory.name}/ cannot be used: {error}") from error
+            raise CheckpointError(
+                f"config.json of {directory.name}/ cannot be used: {error}"
+            ) from error
         if not all(isinstance(number, int) and number > 0 for number in needed):
-            raise CheckpointError("config.json: transductive_corpus_size and max_seq_length must be whole numbers above 0")
+            raise CheckpointError(
+                "config.json: transductive_corpus_size and max_seq_length must be whole numbers above 0"
+            )
         words = Path(tokenizer or directory)
         if not (words / "tokenizer.json").is_file():
             raise CheckpointError(f"tokenizer.json is missing from {words.name}/")
@@ -174,7 +213,9 @@ class CDE(ContextualEncoder):
         try:
             weights = load_file(str(directory / "model.safetensors"))
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"model.safetensors of {directory.name}/ is cut or damaged: {error}") from error
+            raise CheckpointError(
+                f"model.safetensors of {directory.name}/ is cut or damaged: {error}"
+            ) from error
         model._check(weights)
         model.load_state_dict(weights, strict=True)
         return model.eval()
@@ -182,7 +223,10 @@ class CDE(ContextualEncoder):
     def _check(self, weights: dict[str, Tensor]) -> None:
         """Keys and shapes must be exactly those that the configuration asks for."""
         expected = {name: tuple(value.shape) for name, value in self.state_dict().items()}
-        missing, extra = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
+        missing, extra = (
+            sorted(expected.keys() - weights.keys()),
+            sorted(weights.keys() - expected.keys()),
+        )
         if missing or extra:
             raise CheckpointError(
                 f"model.safetensors does not fit config.json: missing {missing[:3]} ({len(missing)}), unknown {extra[:3]} ({len(extra)})"
@@ -193,7 +237,9 @@ class CDE(ContextualEncoder):
             if tuple(weights[name].shape) != shape
         ]
         if wrong:
-            raise CheckpointError(f"model.safetensors does not fit config.json: {wrong[0]} ({len(wrong)} tensors)")
+            raise CheckpointError(
+                f"model.safetensors does not fit config.json: {wrong[0]} ({len(wrong)} tensors)"
+            )
 
     def seconds_per_text(self) -> float:
         """From operations: 2 a parameter and token of a 180-token passage behind its prefix, at 125 GFLOP/s on a CPU, 20 TFLOP/s on a GPU."""
@@ -202,7 +248,9 @@ class CDE(ContextualEncoder):
         return 2 * parameters * tokens / (125e9 if self.device.type == "cpu" else 20e12)
 
     def _prefix(self, context: Context | None) -> int:
-        return SOFT_PROMPTS + (0 if context is None else min(len(context), self.config.transductive_corpus_size))
+        return SOFT_PROMPTS + (
+            0 if context is None else min(len(context), self.config.transductive_corpus_size)
+        )
 
     def _stage_1(self, batch: dict[str, Tensor]) -> Tensor:
         return self.first_stage_model(**batch)

@@ -84,12 +84,19 @@ def encode_corpus(
     ray = _ray()
     started = time.perf_counter()
     if not callable(model) or isinstance(model, ContextualEncoder):
-        raise TypeError("model must be a function that loads it in each worker, such as load_mini_cde or partial(CDE.load, folder)")
+        raise TypeError(
+            "model must be a function that loads it in each worker, such as load_mini_cde or partial(CDE.load, folder)"
+        )
     if not (context is None or context == "sample" or isinstance(context, Context)):
         raise TypeError(f'context must be a Context, "sample" or None, not {context!r}')
     if kind not in ENCODE:
         raise ValueError(f'kind must be "document" or "query", not {kind!r}')
-    for name, value in (("workers", workers), ("threads", threads), ("batch_size", batch_size), ("block_rows", block_rows)):
+    for name, value in (
+        ("workers", workers),
+        ("threads", threads),
+        ("batch_size", batch_size),
+        ("block_rows", block_rows),
+    ):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     out = Path(out).absolute()
@@ -98,14 +105,18 @@ def encode_corpus(
     out.mkdir(parents=True, exist_ok=True)
     before = _manifest(out)
     if before is None and any(out.glob("*.parquet")):
-        raise ValueError(f"{out.name}/ holds Parquet files that are not from here; give a new or an empty folder")
+        raise ValueError(
+            f"{out.name}/ holds Parquet files that are not from here; give a new or an empty folder"
+        )
     if before is not None and context == "sample" and (out / CONTEXT).is_file():
         context = Context.load(out / CONTEXT)
 
     with _running(ray):
         workers, needs = _share(ray.cluster_resources(), workers, threads)
         with _plain_errors(ray):
-            fingerprint, context = ray.get(ray.remote(**needs)(_first_stage).remote(model, needs, context, blocks, seed))
+            fingerprint, context = ray.get(
+                ray.remote(**needs)(_first_stage).remote(model, needs, context, blocks, seed)
+            )
         now = {
             "block_rows": block_rows, "source": _digest(block["digest"] for block in blocks), "kind": kind, "model": fingerprint,
             "context": "none" if context is None else context.name, "rows": rows, "blocks": len(blocks),
@@ -122,11 +133,18 @@ def encode_corpus(
                 f"{out.name}/ was begun with another {name} ({before.get(name)}, now {now[name]}); vectors of both do not belong together. "
                 f"Give the same {name} to go on, or another folder."
             )
-        missing = [block for block in blocks if not _finished(_file(out, block["number"]), block["rows"])]
+        missing = [
+            block for block in blocks if not _finished(_file(out, block["number"]), block["rows"])
+        ]
         encoded, rate, first, since = 0, float("nan"), 0, 0.0
         _sweep(out)  # what killed workers left; below, a part more is a worker less
         arguments = (model, needs, ray.put(context), str(out), kind, batch_size)
-        with tqdm(total=rows, initial=rows - sum(block["rows"] for block in missing), unit="text", disable=not progress) as bar:
+        with tqdm(
+            total=rows,
+            initial=rows - sum(block["rows"] for block in missing),
+            unit="text",
+            disable=not progress,
+        ) as bar:
             for done in _second_stage(ray, missing, workers, needs, arguments):
                 encoded += done["rows"]
                 bar.update(done["rows"])
@@ -151,61 +169,90 @@ def read_vectors(out: str | Path) -> tuple[list[str], Vectors]:
     out = Path(out)
     manifest = _manifest(out)
     if manifest is None:
-        raise FileNotFoundError(f"{out.name}/ holds no vectors: {MANIFEST} is missing. Make them: encode_corpus(source, {out.name!r})")
+        raise FileNotFoundError(
+            f"{out.name}/ holds no vectors: {MANIFEST} is missing. Make them: encode_corpus(source, {out.name!r})"
+        )
     go_on = "Call encode_corpus again with the same arguments; what is done stays."
     files = [_file(out, number) for number in range(manifest["blocks"])]
     missing = [path.name for path in files if not path.is_file()]
     if missing:
-        raise ValueError(f"{out.name}/ is not complete: {len(missing)} of {len(files)} blocks are missing, first {missing[0]}. {go_on}")
+        raise ValueError(
+            f"{out.name}/ is not complete: {len(missing)} of {len(files)} blocks are missing, first {missing[0]}. {go_on}"
+        )
     ids, vectors = [], []
     for path in files:
         try:
             table = pq.read_table(path)
         except (pa.ArrowInvalid, OSError) as error:
-            raise ValueError(f"{path.name} of {out.name}/ is cut or damaged ({error}). {go_on}") from error
+            raise ValueError(
+                f"{path.name} of {out.name}/ is cut or damaged ({error}). {go_on}"
+            ) from error
         ids += table["_id"].to_pylist()
-        vectors += [chunk.flatten().to_numpy().reshape(len(chunk), -1) for chunk in table["vector"].chunks]
+        vectors += [
+            chunk.flatten().to_numpy().reshape(len(chunk), -1) for chunk in table["vector"].chunks
+        ]
     if not len(set(ids)) == len(ids) == manifest["rows"]:
-        raise ValueError(f"{out.name}/ has {len(ids)} rows and {len(set(ids))} ids instead of {manifest['rows']}; encode into a new folder")
+        raise ValueError(
+            f"{out.name}/ has {len(ids)} rows and {len(set(ids))} ids instead of {manifest['rows']}; encode into a new folder"
+        )
     return ids, Vectors(np.concatenate(vectors), manifest["context"])
 
 
 # The two functions that Ray runs.
 
 
-def _first_stage(load: Loader, needs: dict, context: Context | str | None, blocks: list[dict], seed: int) -> tuple[str, Context | None]:
+def _first_stage(
+    load: Loader, needs: dict, context: Context | str | None, blocks: list[dict], seed: int
+) -> tuple[str, Context | None]:
     """Which model this is, and the context: as it was given, or of documents drawn from the whole corpus."""
     encoder = _load(load, needs)
     if context == "sample":
         rows = sum(block["rows"] for block in blocks)
         size = min(encoder.config.transductive_corpus_size, rows)
-        drawn = range(rows) if size == rows else np.random.default_rng(seed).choice(rows, size, replace=False).tolist()
+        drawn = (
+            range(rows)
+            if size == rows
+            else np.random.default_rng(seed).choice(rows, size, replace=False).tolist()
+        )
         wanted, found, start = set(drawn), {}, 0
         for block in blocks:
             places = wanted.intersection(range(start, start + block["rows"]))
             if places:
                 ids, texts = _read(block)
-                found.update({place: (ids[place - start], texts[place - start]) for place in places})
+                found.update(
+                    {place: (ids[place - start], texts[place - start]) for place in places}
+                )
             start += block["rows"]
-        context = encoder.embed_context([found[place][1] for place in drawn], ids=[found[place][0] for place in drawn])
+        context = encoder.embed_context(
+            [found[place][1] for place in drawn], ids=[found[place][0] for place in drawn]
+        )
     elif context is not None and context.model != encoder.name:
         raise ValueError(
             f"this context was made by {context.model}, but the model is {encoder.name}; make one with it, or context='sample'"
         )
     weights = hashlib.sha256()
     for name, value in sorted(encoder.state_dict().items()):
-        weights.update(name.encode() + value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        weights.update(
+            name.encode()
+            + value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
     return f"{encoder.name}, weights {weights.hexdigest()[:12]}", context
 
 
 class _SecondStage:
     """One worker: it loads the model once, takes the context from the object store, and makes a file of each block it is given."""
 
-    def __init__(self, load: Loader, needs: dict, context: Any, out: str, kind: str, batch_size: int | None):
+    def __init__(
+        self, load: Loader, needs: dict, context: Any, out: str, kind: str, batch_size: int | None
+    ):
         import ray
 
         self.encoder, self.context = _load(load, needs), ray.get(context)
-        self.out, self.encode, self.batch_size = Path(out), getattr(self.encoder, ENCODE[kind]), batch_size
+        self.out, self.encode, self.batch_size = (
+            Path(out),
+            getattr(self.encoder, ENCODE[kind]),
+            batch_size,
+        )
 
     def __call__(self, block: dict) -> dict:
         import pyarrow as pa
@@ -222,39 +269,57 @@ class _SecondStage:
         ids, texts = _read(block)
         with _whole(path) as part:
             vectors = self.encode(texts, self.context, batch_size=self.batch_size)
-            column = pa.FixedSizeListArray.from_arrays(pa.array(np.asarray(vectors).reshape(-1)), vectors.shape[1])
+            column = pa.FixedSizeListArray.from_arrays(
+                pa.array(np.asarray(vectors).reshape(-1)), vectors.shape[1]
+            )
             pq.write_table(pa.table({"_id": pa.array(ids, pa.string()), "vector": column}), part)
         return {"rows": block["rows"]}
 
 
-def _second_stage(ray: Any, blocks: list[dict], workers: int, needs: dict, arguments: tuple) -> Iterator[dict]:
+def _second_stage(
+    ray: Any, blocks: list[dict], workers: int, needs: dict, arguments: tuple
+) -> Iterator[dict]:
     """Every block through a pool of `_SecondStage`; Ray Data replaces a lost worker and gives its blocks to another."""
     if not blocks:
         return
     data = ray.data.from_items(blocks, override_num_blocks=len(blocks))
     data.context.enable_progress_bars = False  # ours counts texts
-    pool = ray.data.ActorPoolStrategy(size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=1)
+    pool = ray.data.ActorPoolStrategy(
+        size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=1
+    )
     with _plain_errors(ray):
-        yield from data.map(_SecondStage, fn_constructor_args=arguments, compute=pool, **needs).iter_rows()
+        yield from data.map(
+            _SecondStage, fn_constructor_args=arguments, compute=pool, **needs
+        ).iter_rows()
 
 
 # Source: files -> blocks -> passages.
 
 
 def _files(source: str | Path | Sequence[str | Path]) -> list[Path]:
-    given = [Path(path).absolute() for path in ([source] if isinstance(source, (str, Path)) else source)]
+    given = [
+        Path(path).absolute() for path in ([source] if isinstance(source, (str, Path)) else source)
+    ]
     files = []
     for path in given:
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix in (".parquet", ".jsonl"))
-            corpus = [file for file in inside if file.name.startswith("corpus")]  # beside it, in BEIR layout, lie the questions
+            inside = sorted(
+                file for file in path.iterdir() if file.suffix in (".parquet", ".jsonl")
+            )
+            corpus = [
+                file for file in inside if file.name.startswith("corpus")
+            ]  # beside it, in BEIR layout, lie the questions
             files += corpus or inside
         elif path.is_file():
             files.append(path)
         else:
-            raise FileNotFoundError(f"{path} does not exist; give Parquet or JSONL files, or a folder of them")
+            raise FileNotFoundError(
+                f"{path} does not exist; give Parquet or JSONL files, or a folder of them"
+            )
     if not files or any(file.suffix not in (".parquet", ".jsonl") for file in files):
-        raise ValueError(f"{', '.join(path.name for path in given) or 'source'}: no files that end in .parquet or .jsonl")
+        raise ValueError(
+            f"{', '.join(path.name for path in given) or 'source'}: no files that end in .parquet or .jsonl"
+        )
     return files
 
 
@@ -271,7 +336,9 @@ def _rows(path: Path, start: int = 0) -> Iterator[tuple[int, dict]]:
                 try:
                     yield start, json.loads(line)
                 except ValueError as error:
-                    raise ValueError(f"{path.name}: the line that ends at byte {start} is no JSON ({error})") from error
+                    raise ValueError(
+                        f"{path.name}: the line that ends at byte {start} is no JSON ({error})"
+                    ) from error
         return
     try:
         file = pq.ParquetFile(path)
@@ -296,13 +363,19 @@ def _rows(path: Path, start: int = 0) -> Iterator[tuple[int, dict]]:
 def _passages(rows: list[dict], path: Path, first: int) -> tuple[list[str], list[str]]:
     """Ids and texts of rows; `first` is the number of the first one, for the message."""
     for number, row in enumerate(rows, start=first):
-        found = [name for name, value in row.items() if value is not None] if isinstance(row, dict) else []
+        found = (
+            [name for name, value in row.items() if value is not None]
+            if isinstance(row, dict)
+            else []
+        )
         if "_id" not in found or not isinstance(row.get("text"), str):
             lacking = "_id" if "_id" not in found else "text"
             raise ValueError(
                 f"{path.name}, row {number}: no {lacking}; a passage needs _id and text, this has {', '.join(found) or 'nothing'}"
             )
-    return [str(row["_id"]) for row in rows], retrieval.texts([{**row, "title": row.get("title") or ""} for row in rows])
+    return [str(row["_id"]) for row in rows], retrieval.texts(
+        [{**row, "title": row.get("title") or ""} for row in rows]
+    )
 
 
 def _plan(files: list[Path], block_rows: int) -> list[dict]:
@@ -315,7 +388,15 @@ def _plan(files: list[Path], block_rows: int) -> list[dict]:
         rows, start, first = _rows(path), 0, 1
         while chunk := list(islice(rows, block_rows)):
             ids, texts = _passages([row for _, row in chunk], path, first)
-            blocks.append({"number": len(blocks), "path": str(path), "start": start, "rows": len(ids), "digest": _digest(ids + texts)})
+            blocks.append(
+                {
+                    "number": len(blocks),
+                    "path": str(path),
+                    "start": start,
+                    "rows": len(ids),
+                    "digest": _digest(ids + texts),
+                }
+            )
             names.append(pa.array(ids, pa.string()))
             start, first = chunk[-1][0], first + len(chunk)
     if not blocks:
@@ -332,9 +413,13 @@ def _plan(files: list[Path], block_rows: int) -> list[dict]:
 def _read(block: dict) -> tuple[list[str], list[str]]:
     """Ids and texts of one block, the same that `_plan` saw."""
     path = Path(block["path"])
-    ids, texts = _passages([row for _, row in islice(_rows(path, block["start"]), block["rows"])], path, 1)
+    ids, texts = _passages(
+        [row for _, row in islice(_rows(path, block["start"]), block["rows"])], path, 1
+    )
     if _digest(ids + texts) != block["digest"]:
-        raise ValueError(f"{path.name} was changed while it was encoded; restore it and call again, or encode it into a new folder")
+        raise ValueError(
+            f"{path.name} was changed while it was encoded; restore it and call again, or encode it into a new folder"
+        )
     return ids, texts
 
 
@@ -382,7 +467,9 @@ def _manifest(out: Path) -> dict | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ValueError(f"{MANIFEST} of {out.name}/ is damaged ({error}); encode into a new folder") from error
+        raise ValueError(
+            f"{MANIFEST} of {out.name}/ is damaged ({error}); encode into a new folder"
+        ) from error
 
 
 # Ray.
@@ -406,7 +493,9 @@ def _plain_errors(ray: Any) -> Iterator[None]:
     except ray.exceptions.RayTaskError as error:
         if not isinstance(error.cause, ray.exceptions.UserCodeException):
             raise error.cause from error
-        raised = str(error).split("\n\nThe above exception")[0].splitlines()[-1]  # Ray Data keeps the error itself as text only
+        raised = (
+            str(error).split("\n\nThe above exception")[0].splitlines()[-1]
+        )  # Ray Data keeps the error itself as text only
         raise RuntimeError(f"a worker failed: {raised}") from error
     except ray.exceptions.RayError as error:  # it did not even start, or crashed without a word
         raise RuntimeError(f"a worker failed: {str(error).strip().splitlines()[-1]}") from error
@@ -425,7 +514,9 @@ def _running(ray: Any) -> Iterator[None]:
     try:
         host, _, port = address.removeprefix("ray://").rpartition(":")
         if port.isdigit():
-            socket.create_connection((host, int(port)), timeout=5).close()  # Ray itself asks for minutes
+            socket.create_connection(
+                (host, int(port)), timeout=5
+            ).close()  # Ray itself asks for minutes
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **own)
     except OSError as error:
         raise ConnectionError(
@@ -444,14 +535,18 @@ def _share(there: dict, workers: int | None, threads: int | None) -> tuple[int, 
         ValueError: more is wanted than there is.
     """
     cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
-    if gpus and not os.environ.get("EMBEDDINGS_DEVICE", "").strip().lower().startswith(("cpu", "mps")):
+    if gpus and not os.environ.get("EMBEDDINGS_DEVICE", "").strip().lower().startswith(
+        ("cpu", "mps")
+    ):
         most, needs = gpus, {"num_gpus": 1}
     else:
         threads = threads or min(FEW_CORES, cpus)
         most, needs = cpus // max(threads, 1), {"num_cpus": threads}
     if (workers or 1) > most:
         wanted = f"{workers or 1} workers with {' '.join(f'{value} {name}' for name, value in needs.items())} each"
-        raise ValueError(f"{wanted} are wanted, but Ray has {cpus} CPUs and {gpus} GPUs; ask for fewer workers or threads")
+        raise ValueError(
+            f"{wanted} are wanted, but Ray has {cpus} CPUs and {gpus} GPUs; ask for fewer workers or threads"
+        )
     return workers or most, needs
 
 
@@ -463,5 +558,7 @@ def _load(load: Loader, needs: dict) -> ContextualEncoder:
         torch.set_num_threads(needs["num_cpus"])
     encoder = load()
     if not isinstance(encoder, ContextualEncoder):
-        raise TypeError(f"model must load a ContextualEncoder, such as MiniCDE or CDE, not a {type(encoder).__name__}")
+        raise TypeError(
+            f"model must load a ContextualEncoder, such as MiniCDE or CDE, not a {type(encoder).__name__}"
+        )
     return encoder.to(pick_device()).eval()

@@ -62,9 +62,15 @@ def read_pairs(paths: list[Path], seed: int = 0) -> list[tuple[str, str, str]]:
             for number, line in enumerate(lines, start=1):
                 try:
                     row = json.loads(line)
-                    group, query, document = f"{path.name}/{row['group']}", row["query"], row["document"]
+                    group, query, document = (
+                        f"{path.name}/{row['group']}",
+                        row["query"],
+                        row["document"],
+                    )
                 except (ValueError, KeyError, TypeError) as error:
-                    raise ValueError(f"{path.name}, line {number}: expected group, query and document ({error})") from error
+                    raise ValueError(
+                        f"{path.name}, line {number}: expected group, query and document ({error})"
+                    ) from error
                 if document is None:
                     alone.setdefault(group, []).append(query)
                 else:
@@ -79,7 +85,9 @@ def read_pairs(paths: list[Path], seed: int = 0) -> list[tuple[str, str, str]]:
 class States:
     """Token vectors of all texts under the frozen backbone, bfloat16, and each text's plain mean (unit length)."""
 
-    def __init__(self, texts: list[str], flat: torch.Tensor, lengths: torch.Tensor, means: torch.Tensor):
+    def __init__(
+        self, texts: list[str], flat: torch.Tensor, lengths: torch.Tensor, means: torch.Tensor
+    ):
         self.texts, self.flat, self.means = texts, flat, means
         self.starts = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)])
 
@@ -95,14 +103,24 @@ class States:
         encoder = load_encoder()
         order = np.argsort([-len(text) for text in texts], kind="stable")
         parts: list = [None] * len(texts)
-        with torch.inference_mode(), torch.autocast(encoder.device.type, torch.bfloat16), tqdm(total=len(texts), desc="encoding") as bar:
+        with (
+            torch.inference_mode(),
+            torch.autocast(encoder.device.type, torch.bfloat16),
+            tqdm(total=len(texts), desc="encoding") as bar,
+        ):
             for start in range(0, len(texts), 64):
                 chosen = order[start : start + 64]
                 batch = encoder.tokenizer(
-                    [texts[i] for i in chosen], padding=True, truncation=True, max_length=tokens, return_tensors="pt"
+                    [texts[i] for i in chosen],
+                    padding=True,
+                    truncation=True,
+                    max_length=tokens,
+                    return_tensors="pt",
                 ).to(encoder.device)
                 batch.pop("token_type_ids", None)
-                states = encoder.transformers_model(**batch).last_hidden_state.to(torch.bfloat16).cpu()
+                states = (
+                    encoder.transformers_model(**batch).last_hidden_state.to(torch.bfloat16).cpu()
+                )
                 for row, i in enumerate(chosen):
                     parts[i] = states[row, batch["attention_mask"][row].cpu() == 1].clone()
                 bar.update(len(chosen))
@@ -136,13 +154,23 @@ class Corpora:
 
     def draw(self, rng: random.Random, batch: int, context: int) -> tuple[list[int], list[int]]:
         """Places of the pairs of a batch, and of those whose documents are its context."""
-        size = int(np.exp(rng.uniform(np.log(max(self.SMALLEST, batch)), np.log(max(self.LARGEST, batch)))))
+        size = int(
+            np.exp(rng.uniform(np.log(max(self.SMALLEST, batch)), np.log(max(self.LARGEST, batch))))
+        )
         centre = self.means[rng.randrange(len(self.pairs))]
         members = (self.means @ centre).topk(min(size, len(self.pairs))).indices.tolist()
-        return rng.sample(members, min(batch, len(members))), rng.sample(members, min(context, len(members)))
+        return rng.sample(members, min(batch, len(members))), rng.sample(
+            members, min(context, len(members))
+        )
 
 
-def contrastive(queries: torch.Tensor, documents: torch.Tensor, plain: torch.Tensor, same: torch.Tensor, scale: float) -> torch.Tensor:
+def contrastive(
+    queries: torch.Tensor,
+    documents: torch.Tensor,
+    plain: torch.Tensor,
+    same: torch.Tensor,
+    scale: float,
+) -> torch.Tensor:
     """InfoNCE both ways (0.7 and 0.3); the same text and probable false negatives do not count as negatives."""
     scores = scale * queries @ documents.T
     right = plain.diagonal()[:, None]
@@ -154,7 +182,9 @@ def contrastive(queries: torch.Tensor, documents: torch.Tensor, plain: torch.Ten
     return 0.7 * forward + 0.3 * back
 
 
-def step_loss(model: MiniCDE, states: States, corpora: Corpora, rng: random.Random, recipe: Recipe) -> torch.Tensor:
+def step_loss(
+    model: MiniCDE, states: States, corpora: Corpora, rng: random.Random, recipe: Recipe
+) -> torch.Tensor:
     chosen, shown = corpora.draw(rng, recipe.batch, recipe.context)
     device = model.device
     query_rows, document_rows = ([corpora.pairs[i][side] for i in chosen] for side in (0, 1))
@@ -163,15 +193,21 @@ def step_loss(model: MiniCDE, states: States, corpora: Corpora, rng: random.Rand
     if with_context:
         context = states.means[[corpora.pairs[i][1] for i in shown]].to(device)
         keys = model.pooling.keys(context)
-    queries, documents = (model.pooling(*states.batch(rows, device), keys) for rows in (query_rows, document_rows))
+    queries, documents = (
+        model.pooling(*states.batch(rows, device), keys) for rows in (query_rows, document_rows)
+    )
     plain_q, plain_d = states.means[query_rows].to(device), states.means[document_rows].to(device)
     ids = torch.tensor(document_rows, device=device)
-    loss = contrastive(queries, documents, plain_q @ plain_d.T, ids[:, None] == ids[None, :], recipe.scale)
+    loss = contrastive(
+        queries, documents, plain_q @ plain_d.T, ids[:, None] == ids[None, :], recipe.scale
+    )
     away = 1 - 0.5 * ((queries * plain_q).sum(1).mean() + (documents * plain_d).sum(1).mean())
     return loss + (recipe.pull_with if with_context else recipe.pull_without) * away
 
 
-def train(paths: list[Path], out: Path, recipe: Recipe, cache: Path | None = None, progress: bool = True) -> MiniCDE:
+def train(
+    paths: list[Path], out: Path, recipe: Recipe, cache: Path | None = None, progress: bool = True
+) -> MiniCDE:
     """Run the recipe and write model, configuration and log to `out`; goes on from a checkpoint of the same recipe."""
     from tqdm.auto import tqdm
 
@@ -179,11 +215,16 @@ def train(paths: list[Path], out: Path, recipe: Recipe, cache: Path | None = Non
     texts = sorted({text for _, query, document in pairs for text in (query, document)})
     place = {text: i for i, text in enumerate(texts)}
     states = States.encode(texts, recipe.tokens, cache)
-    corpora = Corpora([(place[query], place[document]) for _, query, document in pairs], states.means)
+    corpora = Corpora(
+        [(place[query], place[document]) for _, query, document in pairs], states.means
+    )
     torch.manual_seed(recipe.seed)
     rng = random.Random(recipe.seed)
     config = SimpleNamespace(
-        backbone="sentence-transformers/all-MiniLM-L6-v2", transductive_corpus_size=recipe.corpus, max_seq_length=256, rank=recipe.rank
+        backbone="sentence-transformers/all-MiniLM-L6-v2",
+        transductive_corpus_size=recipe.corpus,
+        max_seq_length=256,
+        rank=recipe.rank,
     )
     model = MiniCDE(load_encoder(), config)
     pooling = model.pooling
@@ -191,12 +232,19 @@ def train(paths: list[Path], out: Path, recipe: Recipe, cache: Path | None = Non
         [
             {"params": [pooling.score], "lr": recipe.rate_score},
             {"params": [pooling.diagonal, pooling.left, pooling.right], "lr": recipe.rate_matrix},
-            {"params": [pooling.gamma, pooling.log_tau], "lr": recipe.rate_scalar, "weight_decay": 0.0},
+            {
+                "params": [pooling.gamma, pooling.log_tau],
+                "lr": recipe.rate_scalar,
+                "weight_decay": 0.0,
+            },
         ],
         weight_decay=0.01,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, [group["lr"] for group in optimiser.param_groups], total_steps=recipe.steps, pct_start=0.1
+        optimiser,
+        [group["lr"] for group in optimiser.param_groups],
+        total_steps=recipe.steps,
+        pct_start=0.1,
     )
     out.mkdir(parents=True, exist_ok=True)
     checkpoint, log = out / "checkpoint.pt", out / "train.jsonl"
@@ -231,19 +279,49 @@ def train(paths: list[Path], out: Path, recipe: Recipe, cache: Path | None = Non
             bar.update()
             bar.set_postfix(loss=row["loss"])
             if step % SAVE_EVERY == 0 and step < recipe.steps:
-                state = {"recipe": asdict(recipe), "step": step, "rng": rng.getstate(), "pooling": pooling.state_dict()}
-                torch.save({**state, "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}, checkpoint)
+                state = {
+                    "recipe": asdict(recipe),
+                    "step": step,
+                    "rng": rng.getstate(),
+                    "pooling": pooling.state_dict(),
+                }
+                torch.save(
+                    {
+                        **state,
+                        "optimiser": optimiser.state_dict(),
+                        "schedule": schedule.state_dict(),
+                    },
+                    checkpoint,
+                )
     checkpoint.unlink(missing_ok=True)
     model.eval().save(out)
-    print(f"{len(pairs):,} pairs, {recipe.steps} steps in {time.perf_counter() - start:.0f} s -> {out.name}/")
+    print(
+        f"{len(pairs):,} pairs, {recipe.steps} steps in {time.perf_counter() - start:.0f} s -> {out.name}/"
+    )
     return model
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m helpers.cde.train", description=__doc__.splitlines()[0])
-    parser.add_argument("pairs", nargs="+", type=Path, help="JSON lines with group, query, document; .gz is read too")
-    parser.add_argument("--out", required=True, type=Path, help="folder for model.safetensors, config.json, train.jsonl")
-    parser.add_argument("--cache", type=Path, help="folder for the encoded texts, so that a second run starts at once")
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.cde.train", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "pairs",
+        nargs="+",
+        type=Path,
+        help="JSON lines with group, query, document; .gz is read too",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        help="folder for model.safetensors, config.json, train.jsonl",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        help="folder for the encoded texts, so that a second run starts at once",
+    )
     for name, value in asdict(Recipe()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     options = vars(parser.parse_args(arguments))

@@ -28,7 +28,9 @@ def is_here(host):
 def refuse(event, arguments):
     if event in ("socket.connect", "socket.sendto"):
         address = arguments[1]
-        host = address[0] if isinstance(address, tuple) else None  # else a socket in the file system
+        host = (
+            address[0] if isinstance(address, tuple) else None
+        )  # else a socket in the file system
     elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
         host = arguments[0]
     else:
