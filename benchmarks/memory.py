@@ -10,7 +10,7 @@ import psutil
 from nbclient import NotebookClient
 
 from helpers import PROJECT_ROOT
-from helpers.execute import clean_environment
+from helpers.settings import clean_environment
 
 from .harness import Row, Spread, part
 

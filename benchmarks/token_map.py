@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 
 from helpers import PROJECT_ROOT
-from helpers.execute import CLEAN_ENVIRONMENT
+from helpers.settings import CLEAN_ENVIRONMENT
 
 from .harness import Row, Spread, part
 

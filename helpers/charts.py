@@ -7,7 +7,6 @@ the version that JupyterLab itself can draw, a PNG for GitHub and nbconvert, and
 from __future__ import annotations
 
 import io
-import os
 from html import escape
 from typing import Any
 
@@ -16,16 +15,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from .settings import is_live
 from .tokens import short, visible
 
 VEGALITE_MIME = "application/vnd.vegalite.v5+json"  # the newest that JupyterLab 4 draws by itself
 EMBED = {"actions": {"export": True, "source": False, "compiled": False, "editor": False}}
 KIND_COLOURS = {
     "word": "#0072B2",
-    "suffix": "#E69F00",
-    "control": "#CC3311",
+    "continuation": "#E69F00",
+    "special": "#CC3311",
 }  # told apart by colour-blind readers
-KIND_SHAPES = {"word": "circle", "suffix": "triangle-up", "control": "square"}
+KIND_SHAPES = {"word": "circle", "continuation": "triangle-up", "special": "square"}
 SERIES_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"]  # Okabe and Ito 2008
 MAP_AXIS = alt.Axis(
     grid=False, labels=False, ticks=False
@@ -36,15 +36,6 @@ LONGEST, MOST_CELLS = (
     5_000,
 )  # characters of a label, cells of a heatmap: more can be neither read nor drawn in reasonable time
 FONT = "DejaVu Sans, Verdana, sans-serif"
-#: Environment that only a kernel with a live front end has: JupyterLab and Notebook, VS Code, Colab.
-FRONT_ENDS = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD", "COLAB_RELEASE_TAG")
-
-
-def is_live() -> bool:
-    """Whether somebody sits in front of this kernel, so that widgets make sense. `EMBEDDINGS_HEADLESS=1` says no."""
-    if os.environ.get("EMBEDDINGS_HEADLESS", "") not in ("", "0"):
-        return False
-    return any(name in os.environ for name in FRONT_ENDS)
 
 
 def _label(text: Any) -> str:

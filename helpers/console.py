@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 
 from rich.console import Console
 from rich_theme_manager import Theme
 
 from . import PROJECT_ROOT
+from .settings import choice
 
 THEMES = PROJECT_ROOT / "themes"
 WIDTH = 100
@@ -51,7 +51,7 @@ def load_theme(name: str) -> Theme:
 @cache
 def get_console() -> Console:
     """The one console: 100 columns, no automatic highlighting, colours from `EMBEDDINGS_THEME`."""
-    theme = load_theme(os.environ.get("EMBEDDINGS_THEME", "").strip().lower() or "light")
+    theme = load_theme(choice("EMBEDDINGS_THEME") or "light")
     return Console(
         theme=theme,
         width=WIDTH,

@@ -5,11 +5,12 @@ CUDA, else MPS, else CPU; `EMBEDDINGS_DEVICE` overrides.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from .settings import choice
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +87,7 @@ def pick_device() -> torch.device:
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
-    wanted = os.environ.get("EMBEDDINGS_DEVICE", "").strip().lower()
+    wanted = choice("EMBEDDINGS_DEVICE")
     if not wanted:
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
     here = ", ".join(name for name, present in available.items() if present)

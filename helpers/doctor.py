@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 
-from . import PROJECT_ROOT, __version__, artifacts, openai_api, projection
+from . import PROJECT_ROOT, __version__, artifacts, projection, settings
 from .console import get_console
 
 PACKAGES = (
@@ -81,7 +81,7 @@ def _collections() -> str:
 
 
 def _key() -> str:
-    openai_api.load_env()
+    settings.load_env()
     url = os.environ.get("OPENAI_BASE_URL")
     found = (
         "found"
@@ -97,12 +97,12 @@ def _network() -> str:
         for name in ("HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
         if os.environ.get(name)
     ]
-    return f"source {artifacts.source()}; set: {', '.join(flags) or 'none of the proxy and offline variables'}"
+    return f"source {settings.source()}; set: {', '.join(flags) or 'none of the proxy and offline variables'}"
 
 
 def _theme() -> str:
     get_console()
-    return os.environ.get("EMBEDDINGS_THEME", "").strip() or "light"
+    return settings.choice("EMBEDDINGS_THEME") or "light"
 
 
 def _renderer() -> str:
@@ -114,7 +114,7 @@ def _renderer() -> str:
     frame = alt.Data(values=[{"a": 1}])
     spec = alt.Chart(frame, description="dot").mark_point().encode(x="a:Q").to_dict()
     size = len(charts._offline(spec)[0]["image/png"])
-    return f"{alt.renderers.active}, static picture drawn ({size} bytes), front end {'live' if charts.is_live() else 'none (headless)'}"
+    return f"{alt.renderers.active}, static picture drawn ({size} bytes), front end {'live' if settings.is_live() else 'none (headless)'}"
 
 
 def report() -> Iterator[tuple[str, str]]:
@@ -149,7 +149,7 @@ def main() -> int:
     """Print the report; 1 when it holds a problem."""
     problems = 0
     for name, finding in report():
-        print(openai_api.hide_key(f"{name:<22} {finding}"), flush=True)
+        print(settings.hide_key(f"{name:<22} {finding}"), flush=True)
         problems += finding.startswith("PROBLEM")
     print(f"\n{problems} problem(s) found." if problems else "\nNo problem found.")
     return 1 if problems else 0

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import PROJECT_ROOT, artifacts, openai_api
+from . import PROJECT_ROOT, files, settings
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 OUTPUT = PROJECT_ROOT / "output"
@@ -26,24 +26,6 @@ CELL_TIMEOUT_SECONDS = 900
 LOG_LINE = re.compile(
     r"\[\d{4}-\d\d-\d\d .*core_worker\.cc.*\n*$"
 )  # Ray's own, with time and process
-
-#: What tests and stored outputs run under: nobody's key, nobody's `.env`, no network, the same device everywhere.
-CLEAN_ENVIRONMENT = {
-    "EMBEDDINGS_SOURCE": "bundled",
-    "EMBEDDINGS_DEVICE": "cpu",
-    "EMBEDDINGS_THEME": "light",
-    "EMBEDDINGS_HEADLESS": "1",
-    "PYTHON_DOTENV_DISABLED": "1",
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-}
-
-
-def clean_environment() -> None:
-    """Put this process, and every kernel it starts, under `CLEAN_ENVIRONMENT`; all OpenAI variables are removed."""
-    for name in [name for name in os.environ if name.startswith("OPENAI_")]:
-        del os.environ[name]
-    os.environ.update(CLEAN_ENVIRONMENT)
 
 
 class PeakMemory(threading.Thread):
@@ -141,7 +123,7 @@ def run(path: Path, *, store: bool) -> tuple[float, float]:
     if store:
         _tidy(notebook)
         nbformat.validate(notebook)
-        artifacts.write_whole(
+        files.write_whole(
             path, (nbformat.writes(notebook) + "\n").encode()
         )  # the notebook itself is the only copy
     else:
@@ -160,7 +142,7 @@ def _export(notebook: Any, path: Path) -> None:
 
     OUTPUT.mkdir(exist_ok=True)
     notebook = nbformat.reads(
-        openai_api.hide_key(nbformat.writes(notebook)), as_version=4
+        settings.hide_key(nbformat.writes(notebook)), as_version=4
     )  # these files are passed on
     nbformat.write(notebook, OUTPUT / path.name)
     page, _ = HTMLExporter(template_name="lab").from_notebook_node(notebook)
@@ -200,10 +182,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     paths = choose(options.notebooks)
     if options.store:
-        clean_environment()
+        settings.clean_environment()
     else:
         try:
-            openai_api.load_env()  # so that this process knows the key it has to keep out of files
+            settings.load_env()  # so that this process knows the key it has to keep out of files
         except ValueError as error:
             raise SystemExit(str(error)) from None
     os.environ["EMBEDDINGS_HEADLESS"] = "1"
@@ -224,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             run(path, store=options.store)
         except (CellExecutionError, CellTimeoutError) as error:
-            print(f"\n{path.name} failed:\n{openai_api.hide_key(error)}", file=sys.stderr)
+            print(f"\n{path.name} failed:\n{settings.hide_key(error)}", file=sys.stderr)
         except DeadKernelError:
             print(
                 f"\n{path.name} failed: its kernel was ended, often for want of memory. Close other programs, run it again.",

@@ -18,26 +18,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from dotenv import load_dotenv
 
-from . import PROJECT_ROOT
+from .settings import hide_key, load_env
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 DEFAULT_MODEL = "text-embedding-3-small"
 LOCAL_MODEL = "all-MiniLM-L6-v2"
-SECRETS = ("OPENAI_API_KEY", "HF_TOKEN")
-VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_EMBEDDING_MODEL")
 
-#: Dollars for one million input tokens, standard tier, at OpenAI's own endpoint.
+#: Dollars per million input tokens, standard tier, at OpenAI's own endpoint; source:
+#: https://developers.openai.com/api/docs/pricing on PRICES_DATE.
 PRICES_PER_MILLION = {
     "text-embedding-3-small": 0.02,
     "text-embedding-3-large": 0.13,
     "text-embedding-ada-002": 0.10,
 }
 PRICES_DATE = "2026-07-03"
-PRICES_SOURCE = "https://developers.openai.com/api/docs/pricing"
 
 #: What OpenAI's endpoint accepts, and the local one with it (its tokens per input are the model's own).
 MAX_INPUTS, MAX_REQUEST_TOKENS, MAX_BODY_BYTES = 2048, 300_000, 8_000_000
@@ -410,41 +407,6 @@ def local_server() -> LocalServer:
                 hosts = [host for host in os.environ.get(name, "").split(",") if host]
                 os.environ[name] = ",".join(dict.fromkeys([*hosts, "127.0.0.1", "localhost"]))
         return _running.server
-
-
-def load_env() -> None:
-    """Read `.env` beside the notebooks' folder; variables that are set already win, empty ones count as not set.
-
-    Raises:
-        ValueError: the file is not UTF-8 text, or the key has a character that cannot be sent.
-    """
-    try:
-        load_dotenv(PROJECT_ROOT / ".env", encoding="utf-8-sig")
-    except ValueError:
-        raise ValueError(
-            ".env is not UTF-8 text (some editors store UTF-16). Save it as UTF-8, or copy .env.example again, and restart the kernel."
-        ) from None
-    for name in (
-        VARIABLES
-    ):  # an empty key or URL breaks the SDK instead of meaning "none"; a line end would break HTTP
-        value = os.environ.pop(name, "").strip()
-        if value:
-            os.environ[name] = value
-    if not all("!" <= character <= "~" for character in os.environ.get("OPENAI_API_KEY", "")):
-        raise ValueError(
-            "OPENAI_API_KEY has a character that no key has: a space, or a dash or quote that a text program made typographic. "
-            "Copy the key into .env again and restart the kernel."
-        )
-
-
-def hide_key(text: object) -> str:
-    """The text with every key of the environment replaced by its name; for all that is shown or stored."""
-    text = str(text)
-    for name in SECRETS:
-        key = os.environ.get(name, "").strip()
-        if len(key) > 3:  # shorter ones are placeholders of servers without keys
-            text = text.replace(key, f"[{name}]")
-    return text
 
 
 def vectors_of(response: Any, count: int) -> np.ndarray:

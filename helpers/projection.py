@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import PROJECT_ROOT
-from .artifacts import check_shipped, write_whole
 from .device import pick_device
+from .files import check_shipped, write_whole
 from .similarity import unit
 
 SHIPPED = PROJECT_ROOT / "data" / "tsne"

@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from . import PROJECT_ROOT
-from .artifacts import check_shipped
+from .files import check_shipped
+from .settings import source
 from .tokens import short
 
 if TYPE_CHECKING:
@@ -117,14 +118,14 @@ def load_fiqa(split: str = "test") -> tuple[Dataset, Dataset, Qrels]:
     Raises:
         ArtifactError: the Hub cannot be reached, or its files differ from the recorded ones.
     """
-    from .artifacts import fetch, record, source
+    from .artifacts import fetch, record
 
     if source() == "bundled":
         return load_beir(PROJECT_ROOT / "data" / "money", split)
-    back = "use the bundled collection: set EMBEDDINGS_SOURCE=bundled and restart the kernel"
+    fallback = "use the bundled collection: set EMBEDDINGS_SOURCE=bundled and restart the kernel"
     patterns = ["corpus*", "queries*", "corpus/*", "queries/*"]
-    data = fetch(FIQA, "main", patterns, repo_type="dataset", size="about 20 MB", back=back)
-    judged = fetch(FIQA_QRELS, "main", [f"{split}.tsv"], repo_type="dataset", back=back)
+    data = fetch(FIQA, "main", patterns, repo_type="dataset", size="about 20 MB", fallback=fallback)
+    judged = fetch(FIQA_QRELS, "main", [f"{split}.tsv"], repo_type="dataset", fallback=fallback)
     record(FIQA, data)
     record(FIQA_QRELS, judged)
     qrels = read_qrels(judged / f"{split}.tsv")

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from . import artifacts, charts, openai_api
+from . import charts, openai_api, settings
 from .console import get_console
 from .device import pick_device
 from .tokens import visible
@@ -30,12 +30,12 @@ def start(*packages: str) -> Console:
     Raises:
         ValueError: a setting in `.env` or the environment is not usable; the message says which and what to do.
     """
-    openai_api.load_env()
+    settings.load_env()
     os.environ.setdefault(
         "HF_HUB_DISABLE_PROGRESS_BARS", "1"
     )  # a bar drawn while loading would be stored
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    if artifacts.source() == "bundled":
+    if settings.source() == "bundled":
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     charts.enable()
     _explain_errors()
@@ -44,7 +44,7 @@ def start(*packages: str) -> Console:
         f"{name} {version(name).split('+')[0]}" for name in dict.fromkeys([*packages, *SHOWN])
     )
     console.print(
-        f"Python {platform.python_version()} · {versions}\ndevice {pick_device()} · source {artifacts.source()}"
+        f"Python {platform.python_version()} · {versions}\ndevice {pick_device()} · source {settings.source()}"
     )
     return console
 
@@ -74,7 +74,7 @@ def try_it(
     """
     if labels and len(labels) != len(texts):
         raise ValueError(f"{len(texts)} texts need as many labels, got {len(labels)}")
-    if not charts.is_live():
+    if not settings.is_live():
         show(*texts)
         return
     import ipywidgets as widgets

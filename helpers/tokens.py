@@ -13,28 +13,51 @@ import pandas as pd
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-KINDS = ("word", "suffix", "control")
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-#: Control characters, marks that turn the direction of writing, halves of a character: no screen shows them, and charts,
-#: tables and UTF-8 break on them.
+#: Control characters, marks that change the direction of writing, lone surrogates: no screen shows
+#: them, and charts, tables and UTF-8 break on them.
 UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
 
 
 def kind(token: str) -> str:
-    """What a WordPiece token is: `control` ([CLS], [unused7]), `suffix` (##ing) or `word`.
+    """What a WordPiece token is: `special` ([CLS], [unused7]), `continuation` (##ing) or `word`.
 
     >>> [kind(t) for t in ("[CLS]", "##ing", "bank", "[", "##")]
-    ['control', 'suffix', 'word', 'word', 'word']
+    ['special', 'continuation', 'word', 'word', 'word']
     """
     if token.startswith("[") and token.endswith("]") and len(token) > 2:
-        return "control"
-    return "suffix" if token.startswith("##") and len(token) > 2 else "word"
+        return "special"
+    return "continuation" if token.startswith("##") and len(token) > 2 else "word"
+
+
+def check_texts(texts: Sequence[str]) -> list[str]:
+    """`texts` as a list, after making sure that a model can read every one of them.
+
+    Raises:
+        TypeError: one text instead of a list, or an element that is not a text.
+        ValueError: a text contains a lone surrogate, half of a character outside the basic plane.
+
+    >>> check_texts(("interest", "rate"))
+    ['interest', 'rate']
+    """
+    if isinstance(texts, str):
+        raise TypeError("Give a list of texts, not one text: [text].")
+    checked = list(texts)
+    for i, text in enumerate(checked):
+        if not isinstance(text, str):
+            raise TypeError(f"text {i} is a {type(text).__name__}; every element must be a text")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError(
+                f"text {i} contains a lone surrogate (half a character); "
+                "repair it: text.encode('utf-8', 'replace').decode()"
+            )
+    return checked
 
 
 def visible(text: object) -> str:
-    """`text` as a screen can show it: what is not to be seen is written as its escape. New lines and tabs stay.
+    """`text` as a screen can show it: unprintable characters as escapes. New lines and tabs stay.
 
     >>> print(visible("bank\\x00 \\ud83d"))
     bank\\x00 \\ud83d
@@ -43,20 +66,20 @@ def visible(text: object) -> str:
 
 
 def short(value: object) -> str:
-    """`value` as Python writes it, for an error message: what is left out of a long one is marked by `...`."""
+    """`value` as Python writes it, for an error message; `...` marks what a long one omits."""
     brief = reprlib.Repr()
     brief.maxlist = brief.maxstring = brief.maxother = 60
     return visible(brief.repr(value))
 
 
 def vocabulary(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """All tokens, the one with id `i` at place `i` (`get_vocab()` has another order in every process)."""
+    """All tokens by id (`get_vocab()` has a different order in every process)."""
     ids = tokenizer.get_vocab()
     return sorted(ids, key=ids.__getitem__)
 
 
 def vocabulary_frame(tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
-    """One row a token: `id`, `token`, `kind`."""
+    """One row per token: `id`, `token`, `kind`."""
     words = vocabulary(tokenizer)
     return pd.DataFrame(
         {"id": range(len(words)), "token": words, "kind": [kind(word) for word in words]}

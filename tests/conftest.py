@@ -4,7 +4,7 @@ import os
 import runpy
 from pathlib import Path
 
-from helpers.execute import clean_environment
+from helpers.settings import clean_environment
 
 clean_environment()  # before anything reads the environment; kernels inherit it
 OFFLINE = Path(__file__).parent / "offline"

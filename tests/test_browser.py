@@ -383,7 +383,7 @@ def test_the_token_map_names_points_and_finds_tokens(lesson):
         if tooltip.count():
             break
     assert re.fullmatch(
-        r"token\s+\S+\s+id\s+\d+\s+kind\s+(word|suffix|control)", tooltip.inner_text().strip()
+        r"token\s+\S+\s+id\s+\d+\s+kind\s+(word|continuation|special)", tooltip.inner_text().strip()
     )
     lesson.page.mouse.move(0, 0)
     search = cell.get_by_role("textbox", name="find token")

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from helpers import PROJECT_ROOT, artifacts, retrieval
-from helpers.cde import CDE, CheckpointError, Context, load_mini_cde, similarity
+from helpers.cde import CDE, CheckpointError, Context, hub, load_mini_cde, similarity
 from helpers.cde.train import Recipe, read_pairs, train
-from helpers.execute import CLEAN_ENVIRONMENT
+from helpers.settings import CLEAN_ENVIRONMENT
 
 FIXTURES = Path(__file__).parent / "fixtures" / "cde"
 BACKBONES = ("modernbert", "bert")
@@ -154,7 +154,7 @@ def test_an_unknown_variant_is_refused(copy):
 
 def test_another_checkpoint_in_the_place_of_the_published_one_is_refused(copy):
     with pytest.raises(artifacts.ArtifactError, match=r"305,706,240"):
-        artifacts.check_published(copy / "model.safetensors")
+        hub.check_published(copy / "model.safetensors")
 
 
 TEXTS = [
@@ -443,10 +443,10 @@ def hub_cache(tmp_path_factory):
 
     minilm = snapshot("models", artifacts.MINILM.repo_id, artifacts.MINILM.revision)
     shutil.copytree(artifacts.bundled_directory(artifacts.MINILM), minilm, dirs_exist_ok=True)
-    weights = snapshot("models", artifacts.CDE_REPO, artifacts.CDE_REVISION)
+    weights = snapshot("models", hub.CDE_REPO, hub.CDE_REVISION)
     for name in ("config.json", "model.safetensors", "backbone_config.json"):
         shutil.copy(FIXTURES / "modernbert" / name, weights / name)
-    words = snapshot("models", artifacts.CDE_TOKENIZER, "0" * 40)
+    words = snapshot("models", hub.CDE_TOKENIZER, "0" * 40)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         shutil.copy(FIXTURES / "modernbert" / name, words / name)
     corpus, queries, qrels = retrieval.load_beir(PROJECT_ROOT / "data" / "country")
@@ -469,8 +469,9 @@ def hub_python(code, cache, tmp_path, **settings):
     prepared = textwrap.dedent("""
         from pathlib import Path
         import helpers, helpers.artifacts as artifacts, helpers.retrieval as retrieval
+        from helpers.cde import hub, load_cde
         artifacts.PROJECT_ROOT = Path({folder!r})
-        artifacts.CDE_TENSORS, artifacts.CDE_PARAMETERS = 76, {parameters}
+        hub.CDE_TENSORS, hub.CDE_PARAMETERS = 76, {parameters}
     """)
     shapes = load_file(FIXTURES / "modernbert" / "model.safetensors")
     prepared = prepared.format(
@@ -492,7 +493,7 @@ def test_the_hub_path_loads_model_and_data_in_the_hubs_layout_with_tiny_weights(
     hub_cache, tmp_path
 ):
     code = """
-        model = artifacts.load_cde()
+        model = load_cde()
         corpus, queries, qrels = retrieval.load_fiqa()
         print(type(model).__name__, model.config.transductive_corpus_size, len(corpus), len(queries), len(qrels), corpus[0]["_id"])
         context = model.embed_context(corpus["text"][:20])
@@ -519,7 +520,7 @@ def test_files_that_differ_from_the_recorded_ones_are_refused(hub_cache, tmp_pat
 
 
 def test_the_published_model_is_refused_when_the_counts_differ(hub_cache, tmp_path):
-    done = hub_python("artifacts.CDE_TENSORS = 280\nartifacts.load_cde()", hub_cache, tmp_path)
+    done = hub_python("hub.CDE_TENSORS = 280\nload_cde()", hub_cache, tmp_path)
     assert "76 tensors" in done.stderr.strip().splitlines()[-1]
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from test_faults_hub import needs_mount
 
-from helpers import PROJECT_ROOT, artifacts, console, openai_api, projection, retrieval
+from helpers import PROJECT_ROOT, artifacts, console, files, projection, retrieval, settings
 from helpers.cde import MiniCDE
-from helpers.openai_api import VARIABLES
+from helpers.settings import OPENAI_VARIABLES
 
 MAP = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
 
@@ -156,7 +156,7 @@ def test_a_kernel_killed_while_it_writes_leaves_the_old_file_and_a_part_that_is_
 ):
     path = tmp_path / "map.npz"
     path.write_bytes(b"old")
-    write = "import sys; from pathlib import Path; from helpers import artifacts\nwhile True: artifacts.write_whole(Path(sys.argv[1]), bytes(200_000_000))"
+    write = "import sys; from pathlib import Path; from helpers import files\nwhile True: files.write_whole(Path(sys.argv[1]), bytes(200_000_000))"
     kernel = subprocess.Popen([sys.executable, "-c", write, str(path)], cwd=PROJECT_ROOT)
     deadline = time.monotonic() + 20
     while not (parts := list(tmp_path.glob("*.part"))) and time.monotonic() < deadline:
@@ -164,11 +164,11 @@ def test_a_kernel_killed_while_it_writes_leaves_the_old_file_and_a_part_that_is_
     kernel.kill()
     kernel.wait()
     assert parts and path.read_bytes() == b"old"
-    artifacts.write_whole(path, b"new")
+    files.write_whole(path, b"new")
     assert len(os.listdir(tmp_path)) == 2, "a young part may be another kernel's"
     (part,) = tmp_path.glob("*.part")
-    os.utime(part, (time.time() - 2 * artifacts.STALE_SECONDS,) * 2)
-    artifacts.write_whole(path, b"newer")
+    os.utime(part, (time.time() - 2 * files.STALE_SECONDS,) * 2)
+    files.write_whole(path, b"newer")
     assert path.read_bytes() == b"newer" and os.listdir(tmp_path) == ["map.npz"]
 
 
@@ -190,11 +190,11 @@ def test_a_full_disk_is_an_error_that_leaves_the_old_file_and_no_part(tmp_path):
     code = """
         import os, sys
         from pathlib import Path
-        from helpers import artifacts
+        from helpers import files
         path = Path(sys.argv[1]) / "map.npz"
-        artifacts.write_whole(path, b"old")
+        files.write_whole(path, b"old")
         try:
-            artifacts.write_whole(path, bytes(5_000_000))
+            files.write_whole(path, bytes(5_000_000))
         except OSError as error:
             print(error.strerror, path.read_bytes(), os.listdir(path.parent))
     """
@@ -217,15 +217,15 @@ def test_a_full_disk_is_an_error_that_leaves_the_old_file_and_no_part(tmp_path):
 @pytest.fixture
 def env(monkeypatch, tmp_path):
     """Write a `.env` in a project folder of its own; the environment has no OpenAI variable."""
-    for name in VARIABLES:
+    for name in OPENAI_VARIABLES:
         monkeypatch.setenv(name, "")  # so that monkeypatch restores whatever a test sets
         monkeypatch.delenv(name)
     monkeypatch.delenv("PYTHON_DOTENV_DISABLED")
-    monkeypatch.setattr(openai_api, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr(settings, "PROJECT_ROOT", tmp_path)
 
     def load(data):
         (tmp_path / ".env").write_bytes(data)
-        openai_api.load_env()
+        settings.load_env()
         return os.environ.get("OPENAI_API_KEY")
 
     return load
@@ -283,7 +283,7 @@ def test_a_file_of_another_encoding_is_named(env, encoding):
 @pytest.mark.parametrize("key", ["sk–planted", "“sk-planted”", "sk-planted and more"])
 def test_a_key_with_a_character_that_cannot_be_sent_is_refused_without_showing_it(env, key):
     with pytest.raises(
-        ValueError, match="OPENAI_API_KEY has a character that no key has"
+        ValueError, match="OPENAI_API_KEY contains a character that no key has"
     ) as caught:
         env(f"OPENAI_API_KEY={key}\n".encode())
     assert "planted" not in str(caught.value)
@@ -331,16 +331,16 @@ def test_a_broken_theme_is_named_with_the_command_that_restores_it(themes, fault
 
 
 def test_the_manifest_names_every_file_that_ships_and_its_bytes():
-    listed = json.loads(artifacts.MANIFEST.read_text(encoding="utf-8"))
+    listed = json.loads(files.MANIFEST.read_text(encoding="utf-8"))
     there = {
         path.relative_to(PROJECT_ROOT).as_posix()
-        for pattern in artifacts.SHIPPED
+        for pattern in files.SHIPPED
         for path in PROJECT_ROOT.glob(pattern)
     }
     assert set(listed) == there
     assert len(there) == 9
     assert not [
-        name for name, digest in listed.items() if artifacts.sha256(PROJECT_ROOT / name) != digest
+        name for name, digest in listed.items() if files.sha256(PROJECT_ROOT / name) != digest
     ]
 
 
@@ -362,13 +362,13 @@ def test_a_file_that_ships_is_checked_before_it_is_opened(tmp_path, monkeypatch,
     for folder in ("models", "data"):
         shutil.copytree(PROJECT_ROOT / folder, tmp_path / folder)
     monkeypatch.setattr(
-        artifacts, "PROJECT_ROOT", tmp_path.resolve()
+        files, "PROJECT_ROOT", tmp_path.resolve()
     )  # a copy of the project's files, one of them altered
     load(tmp_path)
     data = bytearray((tmp_path / name).read_bytes())
     data[-2] ^= 1
     (tmp_path / name).write_bytes(data)
     with pytest.raises(
-        artifacts.ArtifactError, match=rf"{name} .*cut or altered.*git checkout -- {name}"
+        artifacts.ArtifactError, match=rf"{name} .*truncated or altered.*git checkout -- {name}"
     ):
         load(tmp_path)

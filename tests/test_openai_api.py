@@ -13,7 +13,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from helpers import PROJECT_ROOT, openai_api
+from helpers import PROJECT_ROOT, openai_api, settings
 
 SENTENCES = ["I have no interest in politics", "The bank's interest rate rises"]
 
@@ -185,10 +185,10 @@ def test_the_server_ends_with_a_kernel_that_is_killed():
 @pytest.fixture
 def bare_environment(monkeypatch, tmp_path):
     """No OpenAI variables, and a project folder with a `.env` of its own."""
-    for name in openai_api.VARIABLES:
+    for name in settings.OPENAI_VARIABLES:
         monkeypatch.setenv(name, "")  # so that monkeypatch restores whatever a test sets
         monkeypatch.delenv(name)
-    monkeypatch.setattr(openai_api, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr(settings, "PROJECT_ROOT", tmp_path)
     return tmp_path / ".env"
 
 

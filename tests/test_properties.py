@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -27,17 +28,18 @@ from helpers import (
     openai_api,
     projection,
     retrieval,
+    settings,
     similarity,
     tables,
     tokens,
 )
 from helpers.console import get_console
 
-settings.register_profile(
+hypothesis_settings.register_profile(
     "series", derandomize=True, deadline=None, max_examples=40, database=None, suppress_health_check=[HealthCheck.too_slow]
 )  # fmt: skip
-few = settings(settings.get_profile("series"), max_examples=8)
-quick = settings(settings.get_profile("series"))
+few = hypothesis_settings(hypothesis_settings.get_profile("series"), max_examples=8)
+quick = hypothesis_settings(hypothesis_settings.get_profile("series"))
 
 any_text = st.text(st.characters() | st.sampled_from("\x00\x1b\ud83d\u202e[]\\\"'$"), max_size=30)
 whole_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -73,6 +75,10 @@ WITHOUT = {
     "artifacts": "reads files and the Hub: test_foundation.py",
     "cde": "models: test_cde.py",
     "console": "reads a theme: test_foundation.py",
+    "files": "reads and writes files: test_faults_files.py",
+    "settings.choice": "reads the environment",
+    "settings.source": "reads the environment: test_foundation.py",
+    "settings.clean_environment": "sets the environment: test_reader.py",
     "device.pick_device": "reads the machine: test_foundation.py",
     "device.use_threads": "reads the machine",
     "device.give_back_memory": "its effect is measured: benchmarks/growth.py",
@@ -80,12 +86,12 @@ WITHOUT = {
     "execute": "runs kernels: test_reader.py, test_faults_use.py",
     "session": "starts a notebook: test_reader.py, test_faults_text.py",
     "openai_api.connect": "starts a server: test_openai_api.py",
-    "openai_api.load_env": "reads .env: test_openai_api.py",
+    "settings.load_env": "reads .env: test_openai_api.py",
     "openai_api.local_server": "starts a server: test_openai_api.py",
     "projection.ship_vocabulary_map": "computes for a minute",
     "projection.tsne_2d": "computes for seconds: test_vectors.py",
     "charts.enable": "sets a renderer: test_reader.py",
-    "charts.is_live": "reads the environment: test_reader.py",
+    "settings.is_live": "reads the environment: test_reader.py",
     "charts.show_heatmaps": "draws with matplotlib: test_faults_text.py",
     "charts.show_token_map": "draws 30,522 points: test_reader.py",
     "retrieval.load_fiqa": "one of two sources: test_collections.py, test_foundation.py",
@@ -140,7 +146,7 @@ def test_batches_hold_every_text_once_longest_first_and_no_more_than_the_machine
         )
 
 
-@about("openai_api.hide_key", "openai_api.clarify")
+@about("settings.hide_key", "openai_api.clarify")
 @quick
 @given(
     whole_text, st.text(st.characters(categories=["L", "N"]), min_size=4, max_size=20), whole_text
@@ -150,16 +156,14 @@ def test_a_key_is_nowhere_in_what_is_shown(before, key, after):
         patch.setenv("OPENAI_API_KEY", key)
         assume(key not in "[OPENAI_API_KEY]")
         for text in (before + key + after, f"{key}-{key}"):
-            assert key not in openai_api.hide_key(text)
+            assert key not in settings.hide_key(text)
             cause = ValueError(text)
             assert (
                 key not in str(openai_api.clarify(KeyError(text)))
                 and openai_api.clarify(cause) is cause
                 and key not in str(cause)
             )
-        assert (
-            openai_api.hide_key("nothing to hide") == "nothing to hide" or key in "nothing to hide"
-        )
+        assert settings.hide_key("nothing to hide") == "nothing to hide" or key in "nothing to hide"
 
 
 @about("openai_api.vectors_of")
@@ -191,13 +195,25 @@ def test_visible_text_can_be_written_loses_nothing_and_stays_as_it_is(text):
     assert len(tokens.short([text * 100] * 100)) < 10_000
 
 
+@about("tokens.check_texts")
+@quick
+@given(st.lists(any_text) | st.lists(anything) | any_text)
+def test_texts_pass_unchanged_or_the_first_wrong_one_is_named(texts):
+    try:
+        checked = tokens.check_texts(texts)
+    except (TypeError, ValueError) as error:
+        assert isinstance(texts, str) or "text " in str(error)
+    else:
+        assert checked == texts and all(text.encode() is not None for text in checked)
+
+
 @about("tokens.kind")
 @quick
 @given(any_text)
 def test_every_token_has_one_of_three_kinds_and_a_bare_sign_is_a_word(text):
-    assert tokens.kind(text) in tokens.KINDS
+    assert tokens.kind(text) in ("word", "continuation", "special")
     assert len(text) > 2 or tokens.kind(text) == "word"
-    assert tokens.kind(f"[{text}]") == ("control" if text else "word")
+    assert tokens.kind(f"[{text}]") == ("special" if text else "word")
 
 
 @about("tokens.token_labels")
@@ -362,7 +378,7 @@ def collections(draw):
 
 
 @about("retrieval.load_beir", "retrieval.read_qrels", "retrieval.texts", "retrieval.subset")
-@settings(quick, max_examples=20)
+@hypothesis_settings(quick, max_examples=20)
 @given(collections(), st.integers(1, 8), st.integers(1, 5), st.integers(0, 3))
 def test_a_collection_is_read_as_it_was_written_and_a_part_of_it_keeps_what_is_relevant(
     made, size, asked, seed
@@ -394,7 +410,7 @@ def test_a_collection_is_read_as_it_was_written_and_a_part_of_it_keeps_what_is_r
 
 
 @about("retrieval.bm25_scores")
-@settings(quick, max_examples=20)
+@hypothesis_settings(quick, max_examples=20)
 @given(
     st.lists(whole_text | st.sampled_from(["bank", "the", "bank rate"]), max_size=4),
     st.lists(whole_text, max_size=3),

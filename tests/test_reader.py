@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import PROJECT_ROOT, charts, doctor, execute, session, tables
+from helpers import PROJECT_ROOT, charts, doctor, execute, session, settings, tables
 from helpers.console import get_console
 
 
@@ -56,7 +56,7 @@ def test_labels_that_do_not_fit_the_matrix_are_refused():
 @pytest.fixture
 def frame():
     numbers = np.random.default_rng(0).normal(size=(40, 2))
-    kinds = ["word"] * 20 + ["suffix"] * 15 + ["control"] * 5
+    kinds = ["word"] * 20 + ["continuation"] * 15 + ["special"] * 5
     return pd.DataFrame(
         {
             "id": range(40),
@@ -128,7 +128,7 @@ def test_try_it_is_a_plain_call_when_nobody_sits_in_front():
 
 
 def test_try_it_has_a_box_a_text_and_shows_errors_in_words(monkeypatch):
-    monkeypatch.setattr(charts, "is_live", lambda: True)
+    monkeypatch.setattr(settings, "is_live", lambda: True)
     shown = []
     monkeypatch.setattr("IPython.display.display", shown.append)
     session.try_it(lambda text: 1 / 0, "a", labels=("word",))
@@ -138,13 +138,13 @@ def test_try_it_has_a_box_a_text_and_shows_errors_in_words(monkeypatch):
 
 
 def test_a_kernel_is_live_only_with_a_front_end(monkeypatch):
-    for name in (*charts.FRONT_ENDS, "EMBEDDINGS_HEADLESS"):
+    for name in (*settings.FRONT_ENDS, "EMBEDDINGS_HEADLESS"):
         monkeypatch.delenv(name, raising=False)
-    assert not charts.is_live()
+    assert not settings.is_live()
     monkeypatch.setenv("JPY_SESSION_NAME", "x")
-    assert charts.is_live()
+    assert settings.is_live()
     monkeypatch.setenv("EMBEDDINGS_HEADLESS", "1")
-    assert not charts.is_live()
+    assert not settings.is_live()
 
 
 def test_the_doctor_finds_no_problem_here_and_never_shows_a_key(monkeypatch, capsys):
@@ -196,7 +196,7 @@ def test_run_py_without_a_command_explains_itself():
 
 def test_tests_and_stored_outputs_run_without_anybodys_key():
     code = (
-        "import os; from helpers.execute import clean_environment; clean_environment();"
+        "import os; from helpers.settings import clean_environment; clean_environment();"
         "print(any(name.startswith('OPENAI_') for name in os.environ), os.environ['EMBEDDINGS_SOURCE'])"
     )
     planted = {

@@ -1,16 +1,28 @@
-"""Contextual Document Embeddings (Morris and Rush 2024, arXiv 2410.02525): a text's vector also knows its corpus.
+"""Contextual Document Embeddings (Morris and Rush 2024, arXiv 2410.02525).
 
-`CDE` is the published two-stage model, written natively for transformers 5. `load_mini_cde()` gives the small model that
-ships with this project. Both offer the same calls: `embed_context`, `encode_queries`, `encode_documents`, `similarity`.
-`encode_corpus` encodes a corpus of any size with either, on Ray.
+A text's vector also knows which corpus it stands in. `CDE` is the published two-stage model,
+written natively for transformers 5; `load_mini_cde()` gives the small model that ships with this
+project, `load_cde()` the one of the chosen source. Both offer `embed_context`, `encode_queries`
+and `encode_documents`; `similarity` compares their vectors. `encode_corpus` encodes a corpus of
+any size with either, on Ray.
 """
 
 from .encoding import Context, ContextualEncoder, Vectors, similarity
+from .hub import load_cde
 from .mini import MiniCDE, load_mini_cde
 from .native import CDE, CheckpointError
 from .scale import encode_corpus, read_vectors
 
 __all__ = [
-    "CDE", "CheckpointError", "Context", "ContextualEncoder", "MiniCDE", "Vectors", "encode_corpus", "load_mini_cde",
-    "read_vectors", "similarity",
-]  # fmt: skip
+    "CDE",
+    "CheckpointError",
+    "Context",
+    "ContextualEncoder",
+    "MiniCDE",
+    "Vectors",
+    "encode_corpus",
+    "load_cde",
+    "load_mini_cde",
+    "read_vectors",
+    "similarity",
+]

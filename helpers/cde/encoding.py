@@ -14,6 +14,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from ..device import batches, give_back_memory
+from ..tokens import check_texts
 
 CHUNK = 1024  # texts tokenized and sorted at a time, so that memory does not grow with the corpus
 PRECISIONS = ("float32", "bfloat16")
@@ -97,26 +98,6 @@ def similarity(
             "Encode both with the same context, or pass mixed_contexts=True to compare them all the same."
         )
     return cosine_matrix(np.asarray(queries), np.asarray(documents))
-
-
-def _texts(texts: Sequence[str]) -> list[str]:
-    if isinstance(texts, str):
-        raise TypeError("Give a list of texts, not one text: [text].")
-    texts = list(texts)
-    wrong = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
-    if wrong is not None:
-        raise TypeError(
-            f"text {wrong} is a {type(texts[wrong]).__name__}; every element must be a text"
-        )
-    broken = next(
-        (i for i, text in enumerate(texts) if any("\ud800" <= sign <= "\udfff" for sign in text)),
-        None,
-    )
-    if broken is not None:
-        raise ValueError(
-            f"text {broken} holds half a character; repair it: text.encode('utf-8', 'replace').decode()"
-        )
-    return texts
 
 
 class ContextualEncoder(torch.nn.Module):
@@ -209,7 +190,7 @@ class ContextualEncoder(torch.nn.Module):
             size: documents to take; the model's own `config.transductive_corpus_size` when not given.
             batch_size, precision: as in `encode_documents`.
         """
-        texts = _texts(texts)
+        texts = check_texts(texts)
         names = [str(i) for i in (ids if ids is not None else range(len(texts)))]
         if len(names) != len(texts):
             raise ValueError(f"{len(texts)} texts but {len(names)} ids")
@@ -263,7 +244,7 @@ class ContextualEncoder(torch.nn.Module):
             raise ValueError(
                 f"this context was made by {context.model}; make one with this model: embed_context(texts)"
             )
-        prompted = [self.prompts[kind] + text for text in _texts(texts)]
+        prompted = [self.prompts[kind] + text for text in check_texts(texts)]
         prepared = self._prepare(context)
         made = self._batched(
             prompted, lambda batch: self._stage_2(batch, prepared), prefix=self._prefix(context),

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from .. import PROJECT_ROOT
-from .encoding import Context, ContextualEncoder, _texts
+from ..tokens import check_texts
+from .encoding import Context, ContextualEncoder
 from .native import CheckpointError, masked_mean
 
 DIRECTORY = PROJECT_ROOT / "models" / "mini-cde"
@@ -177,7 +178,8 @@ class MiniCDE(ContextualEncoder):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from ..artifacts import check_shipped, load_encoder
+        from ..artifacts import load_encoder
+        from ..files import check_shipped
 
         directory = Path(directory)
         check_shipped(directory / "config.json", directory / "model.safetensors")
@@ -225,7 +227,7 @@ class MiniCDE(ContextualEncoder):
         """For each text its tokens and their shares in the vector, which sum to 1: what the context turned up and down."""
         found, keys = [], self._prepare(context)
         with torch.inference_mode():
-            for ids in self._ids(_texts(texts)):
+            for ids in self._ids(check_texts(texts)):
                 batch = self._tokens([ids])
                 states = self.second_stage_model.tokens(**batch)
                 shares = self.pooling.weights(states, batch["attention_mask"], keys)[0].cpu()
