@@ -1,6 +1,7 @@
 """All parts, each in a process of its own: `python -m benchmarks [--store] [part ...]`.
 
-Exit status 1 when a ratio is below its floor or a claim does not hold. `--store` writes the table into the README.
+Exit status 1 when a ratio is below its floor or a claim does not hold. `--store` writes the table into
+benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from helpers import PROJECT_ROOT
 from .harness import HEADER, machine, read_rows
 
 PARTS = ("imports", "tsne", "cde", "query", "token_map", "memory", "growth")
+README = PROJECT_ROOT / "benchmarks" / "README.md"
 START, END = "<!-- benchmarks -->", "<!-- end of benchmarks -->"
 
 
@@ -28,7 +30,7 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
-    parser.add_argument("--store", action="store_true", help="write the table into the README")
+    parser.add_argument("--store", action="store_true", help="write the table into benchmarks/README.md")
     options = parser.parse_args()
     unknown = sorted(set(options.parts) - set(PARTS))
     if unknown:
@@ -53,11 +55,10 @@ def main() -> int:
     minutes = f"{(time.perf_counter() - start) / 60:.0f} minutes in all"
     print(f"\n{table}\n\n{machine()}; {minutes}")
     if options.store and not failed:
-        readme = PROJECT_ROOT / "README.md"
-        text = readme.read_text(encoding="utf-8")
+        text = README.read_text(encoding="utf-8")
         before, after = text.split(START)[0], text.split(END)[1]
         page = f"{before}{START}\n{table}\n\n{machine()}; {minutes}.\n{END}{after}"
-        readme.write_text(page, encoding="utf-8", newline="\n")
+        README.write_text(page, encoding="utf-8", newline="\n")
     if failed:
         print("not reached, or not run to the end: " + ", ".join(failed), file=sys.stderr)
     return 1 if failed else 0
