@@ -15,6 +15,8 @@ runpy.run_path(str(OFFLINE / "sitecustomize.py"))  # and this one
 
 import pytest  # noqa: E402
 
+pytest.register_assert_rewrite("tests.support")
+
 
 @pytest.fixture(scope="session")
 def encoder():

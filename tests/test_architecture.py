@@ -1,6 +1,8 @@
 """The floors of `helpers`: imports run to the same floor or a lower one, and never in a circle."""
 
 import ast
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
@@ -80,3 +82,11 @@ def test_a_wrong_import_does_not_pass(tmp_path, name, line, message):
     path = tmp_path / (name.replace(".", "/") + ".py")
     path.write_text(path.read_text(encoding="utf-8") + "\n" + line + "\n", encoding="utf-8")
     assert [fault for fault in faults(imports(tmp_path)) if message in fault]
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, helpers; print(any(m in sys.modules for m in ('torch', 'transformers', 'pandas', 'numpy')))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT
+    )
+    assert done.stdout.strip() == "False"
