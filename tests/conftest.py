@@ -1,21 +1,6 @@
-"""Every test, and every kernel a test starts, runs bundled, on the CPU, without network, without anybody's `.env` or key."""
+"""The real model, loaded once for all tests. The environment is set by `tests/support/plugin.py`."""
 
-import os
-import runpy
-from pathlib import Path
-
-from helpers.settings import clean_environment
-
-clean_environment()  # before anything reads the environment; kernels inherit it
-OFFLINE = Path(__file__).parent / "offline"
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")])
-)  # every process started from here
-runpy.run_path(str(OFFLINE / "sitecustomize.py"))  # and this one
-
-import pytest  # noqa: E402
-
-pytest.register_assert_rewrite("tests.support")
+import pytest
 
 
 @pytest.fixture(scope="session")

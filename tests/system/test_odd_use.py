@@ -1,4 +1,4 @@
-"""Odd use of the notebooks, in real kernels: cells out of order and twice, restarts, other folders, no home, no rights, killed kernels."""
+"""Odd use of the notebooks, in real kernels: order, restarts, other folders, no rights, kills."""
 
 import json
 import os
@@ -8,70 +8,17 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import nbformat
 import psutil
 import pytest
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from nbclient.util import run_sync
 from nbformat.v4 import new_code_cell, new_notebook
 
 from helpers import PROJECT_ROOT, execute
-
-PATHS = {path.name[:2]: path for path in execute.NOTEBOOKS.glob("*.ipynb")}
-
-
-class Session:
-    """A notebook in a kernel of its own, driven cell by cell, as a learner does."""
-
-    def __init__(self, client):
-        self.client, self.notebook = client, client.nb
-        self.code = [cell for cell in self.notebook.cells if cell.cell_type == "code"]
-
-    def run(self, cell):
-        """Outputs of a cell of the notebook, or of a line typed below it."""
-        if isinstance(cell, str):
-            cell = new_code_cell(cell)
-            self.notebook.cells.append(cell)
-        self.client.execute_cell(cell, self.notebook.cells.index(cell))
-        return "".join(output.get("text", "") for output in cell.outputs)
-
-    def restart(self):
-        run_sync(self.client.km.restart_kernel)(now=True)
-        run_sync(self.client.kc.wait_for_ready)(timeout=60)
-
-    def find(self, words):
-        return next(cell for cell in self.code if words in cell.source)
-
-
-@contextmanager
-def opened(number, cwd=execute.NOTEBOOKS):
-    notebook = nbformat.read(PATHS[number], as_version=4)
-    client = NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(cwd)}}
-    )
-    with client.setup_kernel():
-        yield Session(client)
-
-
-def text_of(cell):
-    return "".join(output.get("text", "") for output in cell.outputs)
-
-
-def checked(cell):
-    return "nbval-check-output" in cell.metadata.get("tags", []) and bool(text_of(cell))
-
-
-def run_all(session, times=1):
-    """Every cell from the top, each as often as said; the outputs that must repeat are the stored ones each time."""
-    for cell in session.code:
-        stored, must = text_of(cell), checked(cell)
-        for _ in range(times):
-            session.run(cell)
-            assert not must or text_of(cell) == stored, cell.id
+from tests.support.lessons import LESSONS, PATHS, opened
 
 
 def listens(port):
@@ -80,10 +27,7 @@ def listens(port):
         return caller.connect_ex(("127.0.0.1", port)) == 0
 
 
-# --- order --------------------------------------------------------------------------------------------
-
-
-def test_a_cell_run_out_of_order_names_what_is_missing_and_the_notebook_still_runs_from_the_top():
+def test_a_cell_out_of_order_names_what_is_missing_and_twice_is_as_once():
     with opened("03") as session:
         asks = session.find("exercises.check_layer")
         with pytest.raises(CellExecutionError, match="name 'exercises' is not defined"):
@@ -91,39 +35,30 @@ def test_a_cell_run_out_of_order_names_what_is_missing_and_the_notebook_still_ru
         session.run(session.code[0])
         with pytest.raises(CellExecutionError, match="name 'parting' is not defined"):
             session.run(asks)
-        run_all(session)
+        session.run_all(times=2)
 
 
-def test_every_cell_run_twice_gives_the_same_results():
-    with opened("03") as session:
-        run_all(session, times=2)
-
-
-def test_a_kernel_restarted_in_the_middle_starts_anew_and_its_server_is_gone():
+def test_a_restarted_kernel_starts_anew_and_its_server_is_gone():
     with opened("01") as session:
         for cell in session.code[:4]:
             session.run(cell)
             session.run(cell)
-        port = int(
-            session.run("print(openai_api.local_server().base_url.split(':')[2].split('/')[0])")
-        )
+        address = session.run("print(openai_api.local_server().base_url)")
+        port = urlsplit(address.strip()).port
         assert listens(port)
         session.restart()
         assert not listens(port)
         with pytest.raises(CellExecutionError, match="name 'client' is not defined"):
             session.run(session.find("sentences = ["))
-        run_all(session, times=2)
-        servers = "import threading; print(sum(thread.name == 'local-openai-server' for thread in threading.enumerate()))"
-        assert session.run(servers).strip() == "1", "cells run twice start no second server"
+        session.run_all(times=2)
+        names = session.run("import threading; print([t.name for t in threading.enumerate()])")
+        assert names.count("local-openai-server") == 1, "cells run twice start no second server"
 
 
-# --- place --------------------------------------------------------------------------------------------
-
-
-def test_two_notebooks_at_once_and_started_from_another_folder_give_the_stored_results(tmp_path):
+def test_two_notebooks_at_once_from_another_folder_give_the_stored_results(tmp_path):
     def learner(number):
         with opened(number, cwd=tmp_path) as session:
-            run_all(session)
+            session.run_all()
 
     with ThreadPoolExecutor() as room:
         for done in [room.submit(learner, number) for number in ("01", "02")]:
@@ -131,16 +66,18 @@ def test_two_notebooks_at_once_and_started_from_another_folder_give_the_stored_r
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", sorted(PATHS))
-def test_a_helpers_py_of_the_learners_beside_the_notebook_is_named_by_the_first_cell(
-    number, tmp_path
-):
+def test_a_learners_own_helpers_py_is_named_by_the_first_cell(tmp_path):
     (tmp_path / "helpers.py").write_text("mine = True\n", encoding="utf-8")
-    with opened(number, cwd=tmp_path) as session, pytest.raises(CellExecutionError) as caught:
-        session.run(session.code[0])
-    told = str(caught.value)
-    assert "from 'helpers'" in told and str(tmp_path / "helpers.py") in told
-    assert "rename it" in told and "restart the kernel" in told
+    with opened("01", cwd=tmp_path) as session:
+        for path in PATHS:
+            first = next(
+                c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"
+            )
+            with pytest.raises(CellExecutionError) as caught:
+                session.run(first.source)
+            told = str(caught.value)
+            assert "from 'helpers'" in told and str(tmp_path / "helpers.py") in told, path.name
+            assert "rename it" in told and "restart the kernel" in told, path.name
 
 
 @pytest.fixture
@@ -183,12 +120,12 @@ def without_rights(read_only, *arguments):
     return done
 
 
-def test_the_cells_of_a_notebook_run_for_a_user_without_a_home_in_a_folder_that_cannot_be_written(
+def test_a_notebook_runs_without_a_home_in_a_read_only_folder(
     read_only,
 ):
     code = [
         cell.source
-        for cell in nbformat.read(PATHS["03"], as_version=4).cells
+        for cell in nbformat.read(LESSONS["03"], as_version=4).cells
         if cell.cell_type == "code"
     ]
     run = "import json, sys; from IPython.core.interactiveshell import InteractiveShell as Shell\n"
@@ -197,16 +134,13 @@ def test_the_cells_of_a_notebook_run_for_a_user_without_a_home_in_a_folder_that_
     assert done.stdout.endswith("to the end\n"), done.stderr
 
 
-def test_running_notebooks_in_a_folder_that_cannot_be_written_says_so_at_once(read_only):
+def test_execute_in_a_read_only_folder_says_so_at_once(read_only):
     done = without_rights(read_only, "-m", "helpers.execute", "03")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "output/ cannot be written" in done.stderr and "Copy the project" in done.stderr
 
 
-# --- ends ---------------------------------------------------------------------------------------------
-
-
-def test_a_kernel_that_is_killed_is_reported_and_leaves_the_notebook_and_no_process(
+def test_a_killed_kernel_is_reported_and_leaves_the_notebook_and_no_process(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(execute, "NOTEBOOKS", tmp_path)
