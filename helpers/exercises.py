@@ -70,7 +70,7 @@ def _call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Feedback 
     if not callable(function):
         return None, _hint("Give the function itself, without calling it: check_...(my_function).")
     try:
-        result = function(*deepcopy(arguments))  # what it changes in place is not the question
+        result = function(*deepcopy(arguments))  # a copy, which it may change in place
     except Exception as error:  # whatever a learner's code raises is shown to the learner
         return None, _hint(f"Your function stopped with {type(error).__name__}: {error}")
     if result is None or result is Ellipsis:
