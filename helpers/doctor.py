@@ -1,4 +1,4 @@
-"""A report to paste into a bug report: `python -m helpers.doctor`. Holds no key and no path of yours."""
+"""A report to paste into a bug report: `python -m helpers.doctor`. It shows no key and no path."""
 
 from __future__ import annotations
 
@@ -8,24 +8,42 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import psutil
 
-from . import PROJECT_ROOT, __version__, artifacts, projection, settings
+from . import PROJECT_ROOT, __version__, artifacts, files, projection, settings
 from .console import get_console
 
+#: What the notebooks depend on most, and what most often explains a fault.
 PACKAGES = (
-    "torch", "transformers", "sentence-transformers", "huggingface-hub", "openai", "altair", "vegafusion",
-    "vl-convert-python", "anywidget", "ipywidgets", "jupyterlab", "numpy", "pandas", "scikit-learn", "openTSNE", "datasets",
-    "rich", "nbval",
-)  # fmt: skip
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "huggingface-hub",
+    "openai",
+    "altair",
+    "vegafusion",
+    "vl-convert-python",
+    "anywidget",
+    "ipywidgets",
+    "jupyterlab",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "openTSNE",
+    "datasets",
+    "rich",
+    "nbval",
+)
+PROXY_AND_OFFLINE = ("HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
 def _guard(check: Callable[[], str]) -> str:
-    """The result of one check, or its error in words: a report never stops half way."""
+    """The finding of one check, or its error in words: the report never stops half way."""
     try:
         return check()
-    except Exception as error:
+    except Exception as error:  # any of a dozen libraries may raise anything
         return f"PROBLEM: {type(error).__name__}: {error}"
 
 
@@ -33,7 +51,19 @@ def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "PROBLEM: not installed. Mend it: python run.py lab"
+        return "PROBLEM: not installed. Fix it: python run.py lab"
+
+
+def _python() -> str:
+    own = sys.prefix != sys.base_prefix
+    where = "own environment" if own else "NOT in an environment of its own"
+    return f"{platform.python_version()} ({where})"
+
+
+def _memory() -> str:
+    memory = psutil.virtual_memory()
+    free, total = memory.available / 2**30, memory.total / 2**30
+    return f"{free:.1f} of {total:.1f} GiB free, {os.cpu_count()} cores"
 
 
 def _device() -> str:
@@ -42,26 +72,28 @@ def _device() -> str:
     from .device import pick_device
 
     device = pick_device()
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else platform.processor() or platform.machine()
-    )
+    name = platform.processor() or platform.machine()
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
     return f"{device} ({name}), {torch.get_num_threads()} threads"
 
 
 def _encoder_files() -> str:
-    directory = artifacts.locate(artifacts.MINILM)
-    size = sum((directory / name).stat().st_size for name in artifacts.MINILM.files)
-    return f"{artifacts.MINILM.name}: {len(artifacts.MINILM.files)} files, {size / 1e6:.1f} MB, SHA-256 as published"
+    model = artifacts.MINILM
+    directory = artifacts.locate(model)
+    size = sum((directory / name).stat().st_size for name in model.files)
+    return f"{model.name}: {len(model.files)} files, {size / 1e6:.1f} MB, SHA-256 as published"
 
 
 def _map() -> str:
     stored = sorted(projection.SHIPPED.glob("*.npz"))
     if not stored:
-        return "PROBLEM: the shipped t-SNE map is missing; notebook 2 computes it (under a minute). Restore it: git checkout -- data"
-    points = projection._read(stored[0], 30_522)
-    return "intact" if points is not None else "PROBLEM: damaged. Restore it: git checkout -- data"
+        return (
+            "PROBLEM: the shipped t-SNE map is missing; notebook 2 computes it (under a minute). "
+            "Restore it: git checkout -- data"
+        )
+    files.check_shipped(*stored)
+    return "intact"
 
 
 def _small_model() -> str:
@@ -83,21 +115,13 @@ def _collections() -> str:
 def _key() -> str:
     settings.load_env()
     url = os.environ.get("OPENAI_BASE_URL")
-    found = (
-        "found"
-        if os.environ.get("OPENAI_API_KEY")
-        else "not found (notebook 1 uses a local server)"
-    )
-    return f"key {found}, base URL {'set' if url else 'not set'}"
+    key = "found" if os.environ.get("OPENAI_API_KEY") else "not found (a local server answers)"
+    return f"key {key}, base URL {'set' if url else 'not set'}"
 
 
 def _network() -> str:
-    flags = [
-        name
-        for name in ("HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-        if os.environ.get(name)
-    ]
-    return f"source {settings.source()}; set: {', '.join(flags) or 'none of the proxy and offline variables'}"
+    flags = ", ".join(name for name in PROXY_AND_OFFLINE if os.environ.get(name))
+    return f"source {settings.source()}; set: {flags or 'none of the proxy and offline variables'}"
 
 
 def _theme() -> str:
@@ -111,27 +135,23 @@ def _renderer() -> str:
     from . import charts
 
     charts.enable()
-    frame = alt.Data(values=[{"a": 1}])
-    spec = alt.Chart(frame, description="dot").mark_point().encode(x="a:Q").to_dict()
-    size = len(charts._offline(spec)[0]["image/png"])
-    return f"{alt.renderers.active}, static picture drawn ({size} bytes), front end {'live' if settings.is_live() else 'none (headless)'}"
+    dot = alt.Chart(alt.Data(values=[{"a": 1}]), description="dot").mark_point().encode(x="a:Q")
+    render: Any = alt.renderers.get()
+    bundle, _ = render(dot.to_dict())
+    front_end = "live" if settings.is_live() else "none (headless)"
+    return (
+        f"{alt.renderers.active}, static picture drawn ({len(bundle['image/png'])} bytes), "
+        f"front end {front_end}"
+    )
 
 
 def report() -> Iterator[tuple[str, str]]:
-    """Every line of the report as (name, finding)."""
-    memory, disk = psutil.virtual_memory(), shutil.disk_usage(PROJECT_ROOT)
+    """Every line of the report as (name, finding); `PROBLEM` begins one that asks for action."""
     yield "series", __version__
     yield "system", f"{platform.system()} {platform.release()} {platform.machine()}"
-    own = sys.prefix != sys.base_prefix
-    yield (
-        "python",
-        f"{platform.python_version()} ({'own environment' if own else 'NOT in an environment of its own'})",
-    )
-    yield (
-        "memory",
-        f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free, {os.cpu_count()} cores",
-    )
-    yield "disk", f"{disk.free / 2**30:.1f} GiB free"
+    yield "python", _python()
+    yield "memory", _memory()
+    yield "disk", f"{shutil.disk_usage(PROJECT_ROOT).free / 2**30:.1f} GiB free"
     yield "device", _guard(_device)
     yield "encoder", _guard(_encoder_files)
     yield "token map", _guard(_map)
@@ -146,7 +166,7 @@ def report() -> Iterator[tuple[str, str]]:
 
 
 def main() -> int:
-    """Print the report; 1 when it holds a problem."""
+    """Print the report; 1 if it has a problem."""
     problems = 0
     for name, finding in report():
         print(settings.hide_key(f"{name:<22} {finding}"), flush=True)

@@ -1,8 +1,8 @@
 """Run notebooks headlessly: `python -m helpers.execute [--store] [notebook ...]`.
 
-Without `--store`: your settings and key are used; the executed copy and an HTML page go to `output/`.
-With `--store`: bundled sources, no key, no network; the outputs are written back into the notebook itself,
-from one run from the top, without widget views, widget state or traces of the machine.
+Without `--store`: with your settings and key; the executed copy and an HTML page go to `output/`.
+With `--store`: with bundled sources, no key and no network; the outputs are written back into the
+notebook itself, from one run from the top, without widget views or traces of the machine.
 """
 
 from __future__ import annotations
@@ -14,22 +14,27 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import PROJECT_ROOT, files, settings
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 OUTPUT = PROJECT_ROOT / "output"
 CELL_TIMEOUT_SECONDS = 900
 
-LOG_LINE = re.compile(
-    r"\[\d{4}-\d\d-\d\d .*core_worker\.cc.*\n*$"
-)  # Ray's own, with time and process
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+#: Ray's own log, with the time and the number of a process.
+LOG_LINE = re.compile(r"\[\d{4}-\d\d-\d\d .*core_worker\.cc.*\n*$")
 
 
 class PeakMemory(threading.Thread):
-    """Largest resident memory of a process and its children, sampled five times a second."""
+    """Largest resident memory of a process and its children in bytes, read five times a second."""
 
     def __init__(self, pid: int):
         super().__init__(daemon=True)
@@ -46,111 +51,135 @@ class PeakMemory(threading.Thread):
             except psutil.Error:
                 continue
 
+    def __enter__(self) -> PeakMemory:
+        self.start()
+        return self
 
-def _tidy(notebook: Any) -> None:
-    """Drop what belongs to one run on one machine: widget views and state, times, versions of the kernel."""
-    notebook.metadata = {
-        "kernelspec": {
-            "display_name": "Python 3 (ipykernel)",
-            "language": "python",
-            "name": "python3",
-        },
-        "language_info": {"name": "python"},
-    }
-    for cell in notebook.cells:
-        for name in ("execution", "collapsed", "scrolled", "trusted"):
-            cell.metadata.pop(name, None)
-        for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            if "application/vnd.jupyter.widget-view+json" in data:
-                del data["application/vnd.jupyter.widget-view+json"]
-        if cell.cell_type == "code":
-            cell.outputs = [
-                o for o in cell.outputs if o.output_type in ("stream", "error") or o.get("data")
-            ]
-            cell.outputs = [
-                o
-                for o in cell.outputs
-                if not (o.get("name") == "stderr" and LOG_LINE.match(o.text))
-            ]
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.join()
+
+
+# --- one notebook ---------------------------------------------------------------------------------
 
 
 def run(path: Path, *, store: bool) -> tuple[float, float]:
-    """Execute one notebook from the top.
+    """Execute one notebook from the top, then store its outputs in it or export them to `output/`.
 
     Returns:
         seconds, and peak memory of the kernel in MB.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed; the message holds its traceback.
-        nbclient.exceptions.DeadKernelError, CellTimeoutError: the kernel died, or a cell took too long.
+        nbclient.exceptions.CellTimeoutError: a cell took too long.
+        nbclient.exceptions.DeadKernelError: the kernel died.
+        OSError: the result could not be written.
     """
     import nbformat
-    from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
-    total = sum(cell.cell_type == "code" for cell in notebook.cells)
-    done, memory, start = 0, None, time.perf_counter()
-
-    def progress(cell: Any, cell_index: int, **_: Any) -> None:
-        nonlocal done
-        if cell.cell_type == "code":
-            done += 1
-            if sys.stdout.isatty():
-                print(f"\r{path.name}: cell {done} of {total}", end="", flush=True)
-
-    def watch(**_: Any) -> None:
-        nonlocal memory
-        pid = getattr(client.km.provisioner, "pid", None)
-        memory = PeakMemory(pid) if pid else None
-        if memory:
-            memory.start()
-
-    client = NotebookClient(
-        notebook, timeout=CELL_TIMEOUT_SECONDS, kernel_name="python3", record_timing=False,
-        resources={"metadata": {"path": str(path.parent)}}, on_cell_execute=progress,
-    )  # fmt: skip
-    with client.setup_kernel():
-        watch()
-        try:
-            for index, cell in enumerate(notebook.cells):
-                client.execute_cell(cell, index)
-        finally:
-            if memory:
-                memory.done.set()
-                memory.join()
-    seconds, peak = time.perf_counter() - start, (memory.peak / 1e6 if memory else float("nan"))
+    cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+    start = time.perf_counter()
+    peak = _execute(notebook, path, _progress(path.name, cells))
+    seconds = time.perf_counter() - start
     if store:
-        _tidy(notebook)
-        nbformat.validate(notebook)
-        files.write_whole(
-            path, (nbformat.writes(notebook) + "\n").encode()
-        )  # the notebook itself is the only copy
+        _store(notebook, path)
     else:
         _export(notebook, path)
     print(
-        f"{chr(13) if sys.stdout.isatty() else ''}{path.name}: {total} code cells, {seconds:.0f} s, peak {peak:.0f} MB",
+        f"{_line_start()}{path.name}: {cells} code cells, {seconds:.0f} s, peak {peak:.0f} MB",
         flush=True,
     )
     return seconds, peak
 
 
-def _export(notebook: Any, path: Path) -> None:
-    """The executed notebook and its HTML page, into `output/`."""
+def _execute(notebook: NotebookNode, path: Path, progress: Callable[..., None]) -> float:
+    """Fill in the outputs of every cell, in a fresh kernel; returns its peak memory in MB."""
+    from nbclient import NotebookClient
+
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_TIMEOUT_SECONDS,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(path.parent)}},
+        on_cell_execute=progress,
+    )
+    with client.setup_kernel(), PeakMemory(_pid(client)) as memory:
+        for index, cell in enumerate(notebook.cells):
+            client.execute_cell(cell, index)
+    return memory.peak / 1e6
+
+
+def _pid(client: Any) -> int:
+    """The process of a client's kernel, which runs on this machine."""
+    return client.km.provisioner.pid
+
+
+def _progress(name: str, cells: int) -> Callable[..., None]:
+    """What is called before each cell: says on a terminal how far the notebook is."""
+    done = 0
+
+    def tell(cell: NotebookNode, **_: Any) -> None:
+        nonlocal done
+        if cell.cell_type == "code":
+            done += 1
+            if sys.stdout.isatty():
+                print(f"{_line_start()}{name}: cell {done} of {cells}", end="", flush=True)
+
+    return tell
+
+
+def _line_start() -> str:
+    """On a terminal, go back to the start of the line, over the last word of progress."""
+    return "\r" if sys.stdout.isatty() else ""
+
+
+def _store(notebook: NotebookNode, path: Path) -> None:
+    """Write the executed notebook back, whole or not at all: it is the only copy."""
+    import nbformat
+
+    _tidy(notebook)
+    nbformat.validate(notebook)
+    files.write_whole(path, (nbformat.writes(notebook) + "\n").encode())
+
+
+def _tidy(notebook: NotebookNode) -> None:
+    """Drop what belongs to one run on one machine: widget views, times, versions."""
+    notebook.metadata = {"kernelspec": dict(KERNEL), "language_info": {"name": "python"}}
+    for cell in notebook.cells:
+        for name in ("execution", "collapsed", "scrolled", "trusted"):
+            cell.metadata.pop(name, None)
+        if cell.cell_type == "code":
+            for output in cell.outputs:
+                output.get("data", {}).pop(WIDGET_VIEW, None)
+            cell.outputs = [output for output in cell.outputs if _is_stored(output)]
+
+
+def _is_stored(output: NotebookNode) -> bool:
+    """Whether an output is kept: it is neither a widget's empty shell nor a line of Ray's log."""
+    if output.output_type in ("stream", "error"):
+        return not (output.get("name") == "stderr" and LOG_LINE.match(output.text))
+    return bool(output.get("data"))
+
+
+def _export(notebook: NotebookNode, path: Path) -> None:
+    """Write the executed notebook and its HTML page to `output/`, without keys."""
     import nbformat
     from nbconvert import HTMLExporter
 
     OUTPUT.mkdir(exist_ok=True)
-    notebook = nbformat.reads(
-        settings.hide_key(nbformat.writes(notebook)), as_version=4
-    )  # these files are passed on
+    notebook = nbformat.reads(settings.hide_key(nbformat.writes(notebook)), as_version=4)
     nbformat.write(notebook, OUTPUT / path.name)
     page, _ = HTMLExporter(template_name="lab").from_notebook_node(notebook)
     (OUTPUT / path.with_suffix(".html").name).write_text(page, encoding="utf-8")
 
 
+# --- the command ----------------------------------------------------------------------------------
+
+
 def choose(names: list[str]) -> list[Path]:
-    """The notebooks meant by `names` (paths, or the start of a file name such as `03`); all of them for none.
+    """The notebooks that are named: paths, or the start of a file name such as `03`; else all.
 
     Raises:
         SystemExit: a name fits no notebook, or several.
@@ -170,61 +199,78 @@ def choose(names: list[str]) -> list[Path]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="run.py execute", description="Run notebooks headlessly.")
-    parser.add_argument(
-        "notebooks", nargs="*", help="file names or numbers, such as 03; all when none is given"
-    )
-    parser.add_argument(
-        "--store",
-        action="store_true",
-        help="write the outputs back into the notebook (no key, no network)",
-    )
-    options = parser.parse_args(arguments)
+    """Run the chosen notebooks; 1 if one of them failed."""
+    options = _parser().parse_args(arguments)
     paths = choose(options.notebooks)
-    if options.store:
-        settings.clean_environment()
-    else:
-        try:
-            settings.load_env()  # so that this process knows the key it has to keep out of files
-        except ValueError as error:
-            raise SystemExit(str(error)) from None
-    os.environ["EMBEDDINGS_HEADLESS"] = "1"
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-
-    if not options.store:
-        try:
-            OUTPUT.mkdir(exist_ok=True)
-            tempfile.TemporaryFile(dir=OUTPUT).close()
-        except OSError as error:  # said now, not after minutes of computing
-            print(
-                f"The folder output/ cannot be written ({error.strerror}). Copy the project to a folder of your own.",
-                file=sys.stderr,
-            )
-            return 1
-    failed = []
-    for path in paths:
-        try:
-            run(path, store=options.store)
-        except (CellExecutionError, CellTimeoutError) as error:
-            print(f"\n{path.name} failed:\n{settings.hide_key(error)}", file=sys.stderr)
-        except DeadKernelError:
-            print(
-                f"\n{path.name} failed: its kernel was ended, often for want of memory. Close other programs, run it again.",
-                file=sys.stderr,
-            )
-        except OSError as error:
-            print(
-                f"\n{path.name} failed: {error}. Is the folder one that you may write to?",
-                file=sys.stderr,
-            )
-        else:
-            continue
-        failed.append(path.name)
+    _set_environment(store=options.store)
+    if not options.store and (reason := _why_not_writable(OUTPUT)):
+        advice = "Copy the project to a folder of your own."
+        print(f"The folder output/ cannot be written ({reason}). {advice}", file=sys.stderr)
+        return 1
+    failed = [path.name for path in paths if not _succeeds(path, store=options.store)]
     if not options.store:
         print("Executed copies and HTML pages: output/")
     if failed:
         print(f"Failed: {', '.join(failed)}. Their files are unchanged.", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="run.py execute", description="Run notebooks headlessly.")
+    parser.add_argument("notebooks", nargs="*", help="file names or numbers, such as 03; else all")
+    parser.add_argument(
+        "--store",
+        action="store_true",
+        help="write the outputs back into the notebook (no key, no network)",
+    )
+    return parser
+
+
+def _set_environment(*, store: bool) -> None:
+    """What this process and its kernels run under: nothing of the user's for stored outputs.
+
+    Raises:
+        SystemExit: `.env` cannot be used.
+    """
+    if store:
+        settings.clean_environment()
+    else:
+        try:
+            settings.load_env()  # this process has to know the key that it keeps out of files
+        except ValueError as error:
+            raise SystemExit(str(error)) from None
+    os.environ["EMBEDDINGS_HEADLESS"] = "1"
+
+
+def _why_not_writable(folder: Path) -> str:
+    """Why `folder` cannot be written, known before minutes of computing; empty if it can."""
+    try:
+        folder.mkdir(exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
+
+
+def _succeeds(path: Path, *, store: bool) -> bool:
+    """Run one notebook; if it fails, say why."""
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    try:
+        run(path, store=store)
+    except (CellExecutionError, CellTimeoutError) as error:
+        reason = f":\n{settings.hide_key(error)}"
+    except DeadKernelError:
+        reason = (
+            ": its kernel was ended, often because memory ran out. "
+            "Close other programs and run it again."
+        )
+    except OSError as error:
+        reason = f": {error}. Is the disk full, or the folder one that you may not write to?"
+    else:
+        return True
+    print(f"\n{path.name} failed{reason}", file=sys.stderr)
+    return False
 
 
 if __name__ == "__main__":

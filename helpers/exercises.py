@@ -1,7 +1,7 @@
 """Checks of the learners' answers: right, or a hint that fits the mistake.
 
-Every check compares with a result computed here, recognises the typical wrong answers by what they would
-give, and never raises: an answer that breaks is told what broke.
+Every check compares with a result computed here and recognises typical mistakes by the results they
+give. It never raises: an answer that breaks is told what broke.
 """
 
 from __future__ import annotations
@@ -40,34 +40,29 @@ def _hint(message: str) -> Feedback:
 
 
 def _array(answer: Any) -> np.ndarray | None:
-    """The answer as numbers, None when it is something else."""
+    """The answer as numbers; None if it is something else."""
     try:
-        return np.asarray(
-            answer.detach().cpu() if hasattr(answer, "detach") else answer, dtype=float
-        )
+        answer = answer.detach().cpu() if hasattr(answer, "detach") else answer
+        return np.asarray(answer, dtype=float)
     except Exception:  # a learner may give anything, and anything may break here
         return None
 
 
 def _number(answer: Any) -> float | None:
+    """The answer as one finite number; None if it is something else."""
     value = _array(answer)
-    return (
-        float(value.reshape(-1)[0])
-        if value is not None and value.size == 1 and np.isfinite(value).all()
-        else None
-    )
+    if value is None or value.size != 1 or not np.isfinite(value).all():
+        return None
+    return float(value.reshape(-1)[0])
 
 
 def _whole(answer: Any) -> list[int] | None:
-    """The answer as one list of whole numbers, None when it is something else."""
+    """The answer as one list of whole numbers; None if it is something else."""
     value = _array(answer)
-    if (
-        value is None
-        or value.ndim != 1
-        or not (np.isfinite(value).all() and (value == np.round(value)).all())
-    ):
+    if value is None or value.ndim != 1 or not np.isfinite(value).all():
         return None
-    return [int(number) for number in value]
+    whole = value == np.round(value)
+    return [int(number) for number in value] if whole.all() else None
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Feedback | None]:
@@ -75,14 +70,12 @@ def _call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Feedback 
     if not callable(function):
         return None, _hint("Give the function itself, without calling it: check_...(my_function).")
     try:
-        result = function(
-            *deepcopy(arguments)
-        )  # what it does in place must not change the question
+        result = function(*deepcopy(arguments))  # a copy, which it may change in place
     except Exception as error:  # whatever a learner's code raises is shown to the learner
         return None, _hint(f"Your function stopped with {type(error).__name__}: {error}")
     if result is None or result is Ellipsis:
         return None, _hint(
-            "Your function gives back nothing yet: it needs a `return` with the result."
+            "Your function returns nothing yet: it needs a `return` with the result."
         )
     return result, None
 
@@ -90,12 +83,9 @@ def _call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Feedback 
 def _same(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
     """Equal in shape and, within `tolerance`, in every number."""
     a, b = _array(a), _array(b)
-    return (
-        a is not None
-        and b is not None
-        and a.shape == b.shape
-        and bool(np.allclose(a, b, atol=tolerance))
-    )
+    if a is None or b is None or a.shape != b.shape:
+        return False
+    return bool(np.allclose(a, b, atol=tolerance))
 
 
 # --- notebook 1 -----------------------------------------------------------------------------------
@@ -104,7 +94,11 @@ _A, _B = np.array([1.0, 2.0, -2.0]), np.array([4.0, 0.0, 3.0])  # lengths 3 and 
 
 
 def check_cosine(function: Callable[[Any, Any], Any]) -> Feedback:
-    """Notebook 1: `function(a, b)` gives the cosine similarity of two vectors of any length."""
+    """Notebook 1: `function(a, b)` gives the cosine similarity of two vectors of any length.
+
+    >>> check_cosine(lambda a, b: a @ b).message[:24]
+    'That is the dot product.'
+    """
     result, trouble = _call(function, _A, _B)
     if trouble:
         return trouble
@@ -114,66 +108,78 @@ def check_cosine(function: Callable[[Any, Any], Any]) -> Feedback:
             "The result has to be one number: multiply element by element, then sum (or use a @ b)."
         )
     dot, na, nb = _A @ _B, np.linalg.norm(_A), np.linalg.norm(_B)
-    wrong = [
+    if abs(value - dot / (na * nb)) < 1e-6:
+        return _right("Only the angle counts: stretching a vector changes nothing.")
+    mistakes = [
         (
             dot,
-            "That is the dot product. It equals the cosine only for vectors of length 1: divide by both lengths.",
+            "That is the dot product. It equals the cosine only for vectors of length 1: "
+            "divide by both lengths.",
         ),
         (
             1 - dot / (na * nb),
-            "That is the cosine distance, 1 - similarity. The similarity is asked for.",
+            "That is the cosine distance, 1 - similarity. The exercise asks for the similarity.",
         ),
         (
             np.linalg.norm(_A - _B),
-            "That is the Euclidean distance. Cosine looks at the angle only: dot product over lengths.",
+            "That is the Euclidean distance. Cosine looks at the angle only: "
+            "dot product divided by lengths.",
         ),
-        (dot / na, "You divided by the length of `a` only. The length of `b` has to go as well."),
-        (dot / nb, "You divided by the length of `b` only. The length of `a` has to go as well."),
-        (dot / (na + nb), "You divided by the sum of the lengths. It is their product."),
+        (dot / na, "You divided by the length of `a` only. Divide by the length of `b` as well."),
+        (dot / nb, "You divided by the length of `b` only. Divide by the length of `a` as well."),
+        (dot / (na + nb), "You divided by the sum of the lengths. Divide by their product."),
         (
             dot / (na * nb) ** 2,
-            "You divided by the squared lengths: the square root in the Euclidean norm is missing.",
+            "You divided by the squared lengths: the Euclidean norm ends with a square root.",
         ),
     ]
-    if abs(value - dot / (na * nb)) < 1e-6:
-        return _right("The angle alone counts: stretching a vector changes nothing.")
-    for number, message in wrong:
+    for number, hint in mistakes:
         if abs(value - number) < 1e-6:
-            return _hint(message)
+            return _hint(hint)
     return _hint(
         "Cosine similarity is the dot product divided by the product of the two Euclidean lengths."
     )
 
 
 def check_shorten(function: Callable[[Any, int], Any]) -> Feedback:
-    """Notebook 1: `function(vector, k)` keeps the first `k` numbers and makes the rest a unit vector again."""
+    """Notebook 1: `function(vector, k)` keeps the first `k` numbers, rescaled to a unit vector.
+
+    >>> check_shorten(lambda vector, k: vector[:k])
+    ✗ Not yet. Cut, but not of length 1 any more: divide by its own Euclidean length.
+    """
     vector, k = np.array([0.1, 0.7, -0.1, 0.5, 0.3, -0.4]) / np.sqrt(1.01), 2
     result, trouble = _call(function, vector, k)
     if trouble:
         return trouble
     head = vector[:k]
     if _same(result, head / np.linalg.norm(head)):
-        return _right("Shorter, and again of length 1, so that a dot product is a cosine.")
+        return _right("Shorter, and of length 1 again, so a dot product is a cosine.")
     if _same(result, head):
         return _hint("Cut, but not of length 1 any more: divide by its own Euclidean length.")
     if _same(result, vector[-k:]) or _same(result, vector[-k:] / np.linalg.norm(vector[-k:])):
         return _hint(
-            "These are the last numbers. Models trained for shortening put the most important ones first."
+            "These are the last numbers. Models trained for shortening put the most important ones "
+            "first."
         )
     given = _array(result)
     if given is not None and given.size == len(vector):
         return _hint(
-            "Still as long as before: setting numbers to zero, or only normalising, does not shorten. Slice with [:k]."
+            "Still as long as before: setting numbers to zero, or only normalising, does not "
+            "shorten. Slice with [:k]."
         )
     if _same(result, head / np.abs(head).sum()):
         return _hint(
             "You divided by the sum of absolute values. Length 1 means that the squares sum to 1."
         )
-    return _hint("Two steps: vector[:k], then divide by np.linalg.norm of what is left.")
+    return _hint("Two steps: take vector[:k], then divide it by its own np.linalg.norm.")
 
 
 def check_cost(answer: Any, *, texts: int, tokens_per_text: int, per_million: float) -> Feedback:
-    """Notebook 1: dollars for embedding `texts` texts of `tokens_per_text` tokens."""
+    """Notebook 1: dollars for embedding `texts` texts of `tokens_per_text` tokens.
+
+    >>> check_cost(0.196, texts=57_638, tokens_per_text=170, per_million=0.02)
+    ✓ Correct. 57,638 texts of 170 tokens cost about $0.20.
+    """
     if answer is ...:
         return NOT_STARTED
     value = _number(answer)
@@ -191,13 +197,14 @@ def check_cost(answer: Any, *, texts: int, tokens_per_text: int, per_million: fl
     if near(right * 1e3):
         return _hint("The price is for a million tokens, not for a thousand.")
     if near(texts * per_million / 1e6):
-        return _hint("You counted texts. Tokens are billed: multiply by the tokens of a text.")
+        return _hint("You counted texts. Tokens are billed: multiply by the tokens per text.")
     if near(tokens_per_text * per_million / 1e6):
-        return _hint("That is the price of one text. There are more of them.")
+        return _hint("That is the price of one text. Multiply by the number of texts.")
     if near(right * 100):
-        return _hint("That looks like cents. Dollars are asked for.")
+        return _hint("That looks like cents. Give the price in dollars.")
     return _hint(
-        "Texts times tokens per text gives tokens; times the price of a million, divided by a million."
+        "Texts times tokens per text gives tokens. Multiply by the price of a million tokens, and "
+        "divide by a million."
     )
 
 
@@ -215,37 +222,42 @@ def check_ids(answer: Any, tokenizer: Any, text: str) -> Feedback:
         return _right(f"{len(right)} tokens: {tokenizer.convert_ids_to_tokens(right)}")
     if given == with_special:
         return _hint(
-            "[CLS] and [SEP] are still there, at both ends: add_special_tokens=False, or slice them off."
+            "[CLS] and [SEP] are still there, at either end: pass add_special_tokens=False, or "
+            "slice them off."
         )
-    if (
-        isinstance(answer, (list, tuple))
-        and all(isinstance(x, str) for x in answer)
-        and list(answer) == tokenizer.tokenize(text)
-    ):
+    strings = isinstance(answer, (list, tuple)) and all(isinstance(x, str) for x in answer)
+    if strings and list(answer) == tokenizer.tokenize(text):
         return _hint(
-            "These are the tokens. Their ids are asked for: tokenizer.convert_tokens_to_ids(...)."
+            "These are the tokens. The exercise asks for their ids: "
+            "tokenizer.convert_tokens_to_ids(...)."
         )
-    if given in (
-        tokenizer.convert_tokens_to_ids(text.split()),
-        tokenizer.convert_tokens_to_ids(text.lower().split()),
-    ):
-        unknown = tokenizer.unk_token_id
+    words = [text.split(), text.lower().split()]
+    if given in [tokenizer.convert_tokens_to_ids(split) for split in words]:
         return _hint(
-            f"Splitting at spaces finds no id for some words (id {unknown} means [UNK]): the tokenizer cuts them into pieces."
+            f"Splitting at spaces finds no id for some words (id {tokenizer.unk_token_id} means "
+            "[UNK]): the tokenizer cuts them into pieces."
         )
     if given == [ord(c) for c in text]:
         return _hint(
-            "These are Unicode code points of letters. A token is a word or a piece of one."
+            "These are the Unicode code points of the characters. "
+            "A token is a word or a piece of one."
         )
     return _hint(
-        f"{len(right)} ids are expected. tokenizer(text)['input_ids'] is the way, with one argument more."
+        f"{len(right)} ids are expected. tokenizer(text)['input_ids'] gives them, "
+        "with one more argument."
     )
 
 
 def check_nearest_tokens(
     function: Callable[[int, int], Any], vectors: Any, token_id: int, k: int = 3
 ) -> Feedback:
-    """Notebook 2: `function(token_id, k)` gives the ids of the `k` nearest other tokens by cosine, nearest first."""
+    """Notebook 2: `function(token_id, k)` gives the `k` nearest other tokens by cosine.
+
+    Ids, nearest first. `vectors` is the table, shape (vocabulary, d).
+
+    >>> check_nearest_tokens(lambda i, k: [0, 1], [[1, 0], [2, 1], [0, 1]], token_id=0, k=2)
+    ✗ Not yet. The token itself comes first, with similarity 1: leave it out.
+    """
     result, trouble = _call(function, token_id, k)
     if trouble:
         return trouble
@@ -259,25 +271,27 @@ def check_nearest_tokens(
 
     given = _whole(result)
     if given is None:
-        return _hint("Give back token ids (whole numbers), not tokens or scores.")
+        return _hint("Return token ids (whole numbers), not tokens or scores.")
     if given == top(cosines, own=False):
-        return _right("Neighbours by meaning and by form, for the table was learned from use.")
+        return _right("Neighbours in meaning and in form: the table was learned from use.")
     if given == top(cosines, own=True):
         return _hint("The token itself comes first, with similarity 1: leave it out.")
     if given == top(cosines, own=False, last=True):
         return _hint(
-            "These are the farthest tokens: argsort sorts upwards. Sort -similarity, or take from the end."
+            "These are the farthest tokens: argsort sorts in ascending order. "
+            "Sort -similarity, or take from the end."
         )
     if given == top(dots, own=False) or given == top(dots, own=True):
         return _hint(
-            "You ranked by dot product. Long vectors win there: divide by the lengths first."
+            "You ranked by dot product, which favours long vectors: divide by the lengths first."
         )
     if sorted(given) == sorted(top(cosines, own=False)):
-        return _hint("The right tokens in another order: the nearest comes first.")
+        return _hint("The right tokens in another order: put the nearest first.")
     if len(given) != k:
         return _hint(f"{k} ids are expected, you gave {len(given)}.")
     return _hint(
-        "Normalise every row, multiply with the row of the token, sort downwards, skip the token itself."
+        "Normalise every row, multiply by the row of the token, sort in descending order, skip the "
+        "token itself."
     )
 
 
@@ -290,14 +304,15 @@ def check_pieces(answer: Any, tokenizer: Any, words: Sequence[str]) -> Feedback:
         return _hint(f"Give a dictionary with exactly these words as keys: {list(words)}")
     if any(not isinstance(value, (int, np.integer)) for value in answer.values()):
         return _hint(
-            "Every value is a whole number: len(tokenizer.tokenize(word)). The list of pieces itself is one step before."
+            "Every value has to be a whole number: len(tokenizer.tokenize(word)), "
+            "not the list of pieces itself."
         )
     if answer == right:
         return _right(
-            "Frequent words have a row of their own; rare ones are put together from pieces."
+            "Frequent words have a row of their own; rare ones are assembled from pieces."
         )
     if answer == {word: len(tokenizer(word)["input_ids"]) for word in words}:
-        return _hint("Two too many each: [CLS] and [SEP] were counted.")
+        return _hint("Two too many for each word: you counted [CLS] and [SEP].")
     if answer == {word: len(word) for word in words}:
         return _hint("You counted letters. The pieces come from tokenizer.tokenize(word).")
     if all(value == 1 for value in answer.values()):
@@ -314,7 +329,13 @@ def check_pieces(answer: Any, tokenizer: Any, words: Sequence[str]) -> Feedback:
 
 
 def check_pooling(function: Callable[[Any, Any], Any]) -> Feedback:
-    """Notebook 3: `function(vectors, mask)`: (n, d) token vectors and an (n,) mask give one unit vector (d,)."""
+    """Notebook 3: `function(vectors, mask)` gives the unit vector (d,) of one sentence.
+
+    Its arguments are token vectors (n, d) and a mask (n,), 1 for a real token and 0 for padding.
+
+    >>> check_pooling(lambda vectors, mask: vectors[0])
+    ✗ Not yet. That is the vector of [CLS]. This model was trained with the mean of all tokens.
+    """
     import torch
 
     generator = np.random.default_rng(7)
@@ -330,7 +351,7 @@ def check_pooling(function: Callable[[Any, Any], Any]) -> Feedback:
     mean = vectors[:3].mean(axis=0)
     if _same(result, mean / np.linalg.norm(mean)):
         return _right(
-            "The mean of the real tokens, of length 1: what the model's own pooling does."
+            "The mean of the real tokens, of length 1: just what the model's own pooling does."
         )
     if _same(result, mean):
         return _hint("The mean is right, its length is not 1 yet: divide by the Euclidean norm.")
@@ -340,15 +361,17 @@ def check_pooling(function: Callable[[Any, Any], Any]) -> Feedback:
         )
     if fits(vectors.mean(axis=0)):
         return _hint(
-            "The padding was averaged in: multiply by the mask, and divide by the number of real tokens."
+            "The padding was averaged in: multiply by the mask, and divide by the number of real "
+            "tokens."
         )
     if fits(vectors[:3].sum(axis=0) / 5) or fits(vectors[:3].sum(axis=0)):
         return _hint("The direction is right, the length is not: divide by the norm at the end.")
     if fits(vectors[:3].max(axis=0)) or fits(vectors.max(axis=0)):
-        return _hint("That is max pooling. The mean is asked for.")
+        return _hint("That is max pooling. Take the mean.")
     if given is not None and given.shape == (5,):
         return _hint(
-            "One number a token: you averaged over the wrong axis. Average over the tokens, axis 0."
+            "One number per token: you averaged over the wrong axis. Average over the tokens, "
+            "axis 0."
         )
     return _hint(
         "Sum the vectors whose mask is 1, divide by how many there are, then by the Euclidean norm."
@@ -358,42 +381,58 @@ def check_pooling(function: Callable[[Any, Any], Any]) -> Feedback:
 def check_layer(answer: Any, cosines: Sequence[float], threshold: float) -> Feedback:
     """Notebook 3: the first transformer layer after which the pair's cosine is below `threshold`.
 
-    `cosines[0]` is the table, `cosines[1]` the embeddings with positions, `cosines[2]` layer 1, and so on.
+    `cosines[0]` belongs to the table, `cosines[1]` to the embeddings with positions, `cosines[2]`
+    to layer 1, and so on.
+
+    >>> check_layer(2, [1.0, 0.99, 0.78, 0.64], threshold=0.7)
+    ✓ Correct. After layer 2 the cosine is 0.64, the first below 0.7.
     """
     if answer is ...:
         return NOT_STARTED
     layers = list(cosines)[2:]
     below = [i + 1 for i, value in enumerate(layers) if value < threshold]
     if not below:
-        return _hint(f"No layer of these sentences falls below {threshold}: choose others.")
+        return _hint(f"No layer falls below {threshold} for these sentences: choose others.")
     value = _number(answer)
     if value is None or value != int(value):
         return _hint("Give one whole number, 1 to 6.")
     if value == below[0]:
         return _right(
-            f"After layer {below[0]} the cosine is {layers[below[0] - 1]:.2f}, the first below {threshold}."
+            f"After layer {below[0]} the cosine is {layers[below[0] - 1]:.2f}, "
+            f"the first below {threshold}."
         )
     if value == below[0] + 1:
         return _hint(
-            "One too far: the layers are counted from 1, and the list also holds two rows before layer 1. Which row is layer 1?"
+            "One too far: layers are counted from 1, and the list has two entries before layer 1. "
+            "Which entry is layer 1?"
         )
     if value == below[0] + 2:
         return _hint(
-            "You gave the place in the list. The table and the embeddings stand before layer 1: take two away."
+            "You gave the position in the list. The table and the embeddings come before layer 1: "
+            "subtract two."
         )
     if value == below[0] - 1:
-        return _hint("One too early: at that layer it is still above. Perhaps you counted from 0.")
+        return _hint(
+            "One too early: after that layer the cosine is still above the threshold. "
+            "Did you count from 0?"
+        )
     if value == below[-1]:
-        return _hint("That is the last layer below the threshold; the first is asked for.")
+        return _hint("That is the last layer below the threshold. Find the first.")
     return _hint(
-        "Go through the layers from 1 on and stop at the first cosine below the threshold."
+        "Go through the layers from layer 1 on, and stop at the first cosine below the threshold."
     )
 
 
 def check_senses(
     answer: Any, truth: Sequence[bool], first_rule: Sequence[bool] | None = None
 ) -> Feedback:
-    """Notebook 3: for each sentence, whether its `interest` is the bank's (True) or the mind's (False)."""
+    """Notebook 3: for each sentence, whether `interest` is the bank's (True) or the mind's (False).
+
+    `first_rule` is what comparing whole sentences would answer.
+
+    >>> check_senses([True, False], truth=[False, True])
+    ✗ Not yet. Exactly the other way round: True means that the bank's `interest` is the nearer one.
+    """
     if answer is ...:
         return NOT_STARTED
     numbers = _array(answer)
@@ -404,14 +443,15 @@ def check_senses(
     if len(given) != len(truth):
         return _hint(f"{len(truth)} answers are expected, you gave {len(given)}.")
     if given == truth:
-        return _right("The output vector of one and the same token tells its two senses apart.")
+        return _right("The output vectors of one and the same token tell its two senses apart.")
     if given == [not value for value in truth]:
         return _hint(
             "Exactly the other way round: True means that the bank's `interest` is the nearer one."
         )
     if len(set(given)) == 1:
         return _hint(
-            "All the same: input vectors cannot tell the senses apart. Take the output vectors of the token `interest`."
+            "All the same: input vectors cannot tell the senses apart. "
+            "Take the output vectors of the token `interest`."
         )
     if first_rule is not None and given == [bool(value) for value in first_rule]:
         return _hint(
@@ -419,7 +459,8 @@ def check_senses(
         )
     wrong = sum(a != b for a, b in zip(given, truth, strict=True))
     return _hint(
-        f"{wrong} of {len(truth)} are wrong. Compare each `interest` with the two of the lesson, and take the nearer."
+        f"{wrong} of {len(truth)} are wrong. Compare each `interest` with the two from the lesson, "
+        "and take the nearer."
     )
 
 
@@ -427,7 +468,13 @@ def check_senses(
 
 
 def check_rank(function: Callable[[Any, Any], Any]) -> Feedback:
-    """Notebook 4: `function(scores, relevant)` gives the reciprocal rank of the first relevant document of one query."""
+    """Notebook 4: `function(scores, relevant)` gives the reciprocal rank of one query.
+
+    That is 1 / rank of the first relevant document; `relevant` is a set of positions in `scores`.
+
+    >>> check_rank(lambda scores, relevant: 3)
+    ✗ Not yet. That is the rank. Give its reciprocal, 1 / rank.
+    """
     scores, relevant = np.array([0.2, 0.9, 0.5, 0.7]), {2, 0}
     result, trouble = _call(function, scores, relevant)
     if trouble:
@@ -436,23 +483,26 @@ def check_rank(function: Callable[[Any, Any], Any]) -> Feedback:
     if value is None:
         return _hint("The result has to be one number.")
     if abs(value - 1 / 3) < 1e-6:
-        return _right("The first relevant document stands third: 1/3.")
+        return _right("The first relevant document is third: 1/3.")
     if abs(value - 2) < 1e-6:
         return _hint(
-            "That is the place in the order, counted from 0. Ranks begin with 1, and their reciprocal is asked for."
+            "That is the position in the ranking, counted from 0. Ranks begin at 1; "
+            "give the reciprocal, 1 / rank."
         )
     if abs(value - 3) < 1e-6:
-        return _hint("That is the rank. Its reciprocal is asked for: 1 divided by it.")
+        return _hint("That is the rank. Give its reciprocal, 1 / rank.")
     if abs(value - 1 / 2) < 1e-6:
         return _hint("Ranks are counted from 1, not from 0: the best document has rank 1.")
     if abs(value - 1 / 4) < 1e-6:
         return _hint("That is the last relevant document. The first one counts.")
     if abs(value - 1.0) < 1e-6:
         return _hint(
-            "1.0 would mean that the best document is relevant. Did you sort upwards? The largest score is the best."
+            "1.0 would mean that the best document is relevant. Did you sort in ascending order? "
+            "The largest score is the best."
         )
     return _hint(
-        "Sort the places by falling score, find the first that is in `relevant`, and divide 1 by its rank."
+        "Sort the positions by descending score, find the first that is in `relevant`, "
+        "and divide 1 by its rank."
     )
 
 
@@ -463,19 +513,26 @@ def check_context(answer: Any, corpus_size: int, wanted: int) -> Feedback:
     ids = getattr(answer, "ids", None)
     if not isinstance(ids, Sized):
         return _hint(
-            "Give the context itself: model.embed_context(documents, size=...). Its vectors alone do not say whose they are."
+            "Give the context itself: model.embed_context(documents, size=...). "
+            "Its vectors alone do not say which documents they belong to."
         )
     if len(ids) == min(wanted, corpus_size):
         return _right(f"{len(ids)} documents stand for the corpus of {corpus_size}.")
     if len(ids) == corpus_size:
         return _hint("All documents were taken. Pass size=... to sample.")
     if len(ids) == 1:
-        return _hint("One document only: give the list of documents, not one of them.")
+        return _hint("One document only: pass the list of documents, not one of them.")
     return _hint(f"The context has {len(ids)} documents; {wanted} were asked for: size={wanted}.")
 
 
 def check_verdict(answer: Any, low: float, high: float) -> Feedback:
-    """Notebook 4: what the interval [low, high] of a difference allows one to say: "better", "worse" or "cannot tell"."""
+    """Notebook 4: what the interval [low, high] of a difference allows one to say.
+
+    The answer is "better", "worse" or "cannot tell".
+
+    >>> check_verdict("cannot tell", -0.01, 0.03)
+    ✓ Correct. The interval [-0.010, 0.030] contains 0.
+    """
     if answer is ...:
         return NOT_STARTED
     right = "better" if low > 0 else "worse" if high < 0 else "cannot tell"
@@ -483,15 +540,15 @@ def check_verdict(answer: Any, low: float, high: float) -> Feedback:
     if given not in ("better", "worse", "cannot tell"):
         return _hint('Answer "better", "worse" or "cannot tell".')
     if given == right:
-        return _right(
-            f"The interval [{low:.3f}, {high:.3f}] {'holds 0' if right == 'cannot tell' else 'lies on one side of 0'}."
-        )
+        where = "contains 0" if right == "cannot tell" else "lies on one side of 0"
+        return _right(f"The interval [{low:.3f}, {high:.3f}] {where}.")
     if right == "cannot tell":
         return _hint(
-            "The mean has a sign, but the interval holds 0: other questions of the same kind might turn it round."
+            "The mean has a sign, but the interval contains 0: "
+            "other questions of the same kind might reverse it."
         )
     if given == "cannot tell":
         return _hint(
-            "Does the interval hold 0? If not, the sign is settled for questions of this kind."
+            "Does the interval contain 0? If not, the sign is settled for questions of this kind."
         )
     return _hint("The difference is first minus second: above 0, the first is better.")

@@ -22,29 +22,27 @@ def start(*packages: str) -> Console:
     """Prepare a notebook: `.env` read, charts drawn offline, one status line printed.
 
     Args:
-        packages: further packages whose version the lesson depends on.
+        packages: further packages whose versions the lesson depends on.
 
     Returns:
         the console of the series.
 
     Raises:
-        ValueError: a setting in `.env` or the environment is not usable; the message says which and what to do.
+        ValueError: a setting in `.env` or the environment cannot be used; the message names it.
     """
     settings.load_env()
-    os.environ.setdefault(
-        "HF_HUB_DISABLE_PROGRESS_BARS", "1"
-    )  # a bar drawn while loading would be stored
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # its bar would be stored
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if settings.source() == "bundled":
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     charts.enable()
     _explain_errors()
+    names = dict.fromkeys([*packages, *SHOWN])
+    versions = " · ".join(f"{name} {version(name).split('+')[0]}" for name in names)
     console = get_console()
-    versions = " · ".join(
-        f"{name} {version(name).split('+')[0]}" for name in dict.fromkeys([*packages, *SHOWN])
-    )
     console.print(
-        f"Python {platform.python_version()} · {versions}\ndevice {pick_device()} · source {settings.source()}"
+        f"Python {platform.python_version()} · {versions}\n"
+        f"device {pick_device()} · source {settings.source()}"
     )
     return console
 
@@ -67,10 +65,10 @@ def try_it(
 ) -> None:
     """Let a reader call `show(*texts)` with texts of their own.
 
-    In JupyterLab: one box a text and a button, the answer below. Headless: the plain call, once.
+    In JupyterLab: one box per text and a button, with the answer below. Headless: one plain call.
 
     Raises:
-        ValueError: `labels` are not as many as `texts`.
+        ValueError: there are not as many `labels` as `texts`.
     """
     if labels and len(labels) != len(texts):
         raise ValueError(f"{len(texts)} texts need as many labels, got {len(labels)}")
@@ -95,19 +93,18 @@ def try_it(
     def call(_: Any = None) -> None:
         answer.clear_output(wait=True)
         with answer:
-            try:
-                show(
-                    *(box.value.encode("utf-8", "replace").decode() for box in boxes)
-                )  # half an emoji, which JSON can bring, is "?"
-            except (
-                Exception
-            ) as error:  # the box stays usable whatever was typed; the error is shown in words
-                said = [
-                    f"{type(error).__name__}: {openai_api.clarify(error)}",
-                    *getattr(error, "__notes__", ()),
-                ]
-                print(*map(visible, said), sep="\n")
+            _show_or_say_why(show, [box.value for box in boxes])
 
     run.on_click(call)
     display(widgets.VBox([*boxes, run, answer]))
     call()
+
+
+def _show_or_say_why(show: Callable[..., Any], typed: list[str]) -> None:
+    """Call `show` with what was typed; an error is printed in words, and the boxes stay usable."""
+    texts = [text.encode("utf-8", "replace").decode() for text in typed]  # no lone surrogates
+    try:
+        show(*texts)
+    except Exception as error:  # whatever a lesson's function raises
+        said = [f"{type(error).__name__}: {openai_api.clarify(error)}"]
+        print(*map(visible, [*said, *getattr(error, "__notes__", ())]), sep="\n")

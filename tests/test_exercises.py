@@ -197,7 +197,7 @@ COSINES = [1.0, 0.99, 0.78, 0.64, 0.61, 0.64, 0.63, 0.41]
     [
         (..., "replace it"),
         (3, "One too far"),
-        (4, "place in the list"),
+        (4, "position in the list"),
         (1, "One too early"),
         (6, "last layer"),
         (0.64, "whole number"),
@@ -245,9 +245,9 @@ def test_senses_right():
         (lambda s, r: 2, "counted from 0. Ranks"),
         (lambda s, r: 1 / 2, "counted from 1"),
         (lambda s, r: 1 / 4, "last relevant"),
-        (lambda s, r: 1.0, "sort upwards"),
+        (lambda s, r: 1.0, "sort in ascending order"),
         (lambda s, r: [1, 2], "one number"),
-        (lambda s, r: 0.9, "Sort the places"),
+        (lambda s, r: 0.9, "Sort the positions"),
     ],
 )
 def test_rank_mistakes(function, words):
@@ -290,8 +290,8 @@ def test_context_right():
     [
         (..., 0.1, 0.2, "replace it"),
         ("yes", 0.1, 0.2, "Answer"),
-        ("better", -0.1, 0.2, "holds 0"),
-        ("cannot tell", 0.1, 0.2, "Does the interval hold 0"),
+        ("better", -0.1, 0.2, "contains 0"),
+        ("cannot tell", 0.1, 0.2, "Does the interval contain 0"),
         ("worse", 0.1, 0.2, "first minus second"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 import vl_convert
 from openai import OpenAI
 
-from helpers import PROJECT_ROOT, charts, openai_api, session, tables, tokens
+from helpers import PROJECT_ROOT, charts, local_server, openai_api, session, tables, tokens
 from helpers.cde import load_mini_cde
 from helpers.console import get_console
 
@@ -72,7 +72,7 @@ def test_a_list_that_holds_no_texts_is_refused_with_the_kind_it_holds(encoder, t
 
 @pytest.fixture(scope="module")
 def client(encoder):
-    with openai_api.LocalServer(encoder) as server:
+    with local_server.LocalServer(encoder) as server:
         yield OpenAI(base_url=server.base_url, api_key=server.api_key, max_retries=0)
 
 

@@ -1,185 +1,23 @@
-"""The local server, spoken to by the real SDK over real HTTP."""
+"""Which endpoint answers, what its answers hold, and what is said when it misbehaves: the real SDK over real HTTP."""
 
 import os
-import socket
-import subprocess
-import sys
-import textwrap
-import threading
-import urllib.request
+import time
 
 import numpy as np
 import openai
 import pytest
 from openai import OpenAI
 
-from helpers import PROJECT_ROOT, openai_api, settings
+from helpers import openai_api, settings
+from tests.support.endpoint import answer_with, running, vector
 
-SENTENCES = ["I have no interest in politics", "The bank's interest rate rises"]
-
-
-@pytest.fixture(scope="module")
-def server(encoder):
-    with openai_api.LocalServer(encoder) as running:
-        yield running
+KEY = "planted-key-0123456789"
+TEXTS = ["one", "two", "three"]
+GOOD = [[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]
+OK = {"body": answer_with(GOOD)}
 
 
-@pytest.fixture
-def client(server):
-    return OpenAI(base_url=server.base_url, api_key=server.api_key, max_retries=0)
-
-
-def create(client, **request):
-    return client.embeddings.create(
-        **{"model": openai_api.LOCAL_MODEL, "input": SENTENCES, **request}
-    )
-
-
-def test_vectors_over_http_are_those_of_the_model(client, encoder):
-    answer = create(client)
-    assert [item.index for item in answer.data] == [0, 1]
-    got = np.array([item.embedding for item in answer.data])
-    assert got == pytest.approx(encoder.encode(SENTENCES), abs=1e-6)
-
-
-def test_usage_counts_tokens_as_the_model_does(client):
-    assert create(client, input=SENTENCES[0]).usage.total_tokens == 8
-    assert create(client, input=SENTENCES[1]).usage.total_tokens == 9
-    assert create(client).usage.prompt_tokens == 17
-
-
-def test_float_and_base64_are_the_same_numbers(client):
-    plain = create(client, input="bank", encoding_format="float").data[0].embedding
-    assert create(client, input="bank").data[0].embedding == pytest.approx(
-        plain, abs=1e-7
-    )  # the SDK asks for base64
-
-
-def test_dimensions_shortens_and_renormalises(client):
-    full = np.array(create(client, input="bank").data[0].embedding)
-    short = np.array(create(client, input="bank", dimensions=100).data[0].embedding)
-    assert short == pytest.approx(full[:100] / np.linalg.norm(full[:100]), abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("request_", "error", "status", "message"),
-    [
-        ({"model": "nope"}, openai.NotFoundError, 404, "`nope` does not exist"),
-        ({"input": ""}, openai.BadRequestError, 400, "empty text"),
-        ({"input": ["fine", ""]}, openai.BadRequestError, 400, "empty text"),
-        ({"input": []}, openai.BadRequestError, 400, "at least one"),
-        (
-            {"input": "interest " * 300},
-            openai.BadRequestError,
-            400,
-            "maximum context length is 256 tokens",
-        ),
-        ({"input": ["x"] * 2049}, openai.BadRequestError, 400, "2,048"),
-        ({"input": [[1, 2]]}, openai.BadRequestError, 400, "takes texts"),
-        ({"input": ["a", 1]}, openai.BadRequestError, 400, "must be a text"),
-        ({"dimensions": 0}, openai.BadRequestError, 400, "from 1 to 384"),
-        ({"dimensions": 385}, openai.BadRequestError, 400, "from 1 to 384"),
-        ({"dimensions": True}, openai.BadRequestError, 400, "from 1 to 384"),
-        ({"encoding_format": "hex"}, openai.BadRequestError, 400, "encoding_format"),
-    ],
-)
-def test_a_request_that_cannot_be_answered_gets_openais_error(
-    client, request_, error, status, message
-):
-    with pytest.raises(error, match=message) as caught:
-        create(client, **request_)
-    assert caught.value.status_code == status
-    assert set(caught.value.response.json()["error"]) == {"message", "type", "param", "code"}
-
-
-def test_a_wrong_key_is_401_and_is_not_repeated_in_the_answer(client):
-    with pytest.raises(openai.AuthenticationError) as caught:
-        create(client.with_options(api_key="planted-key-123"))
-    assert "planted-key-123" not in str(caught.value) + caught.value.response.text
-
-
-def test_no_key_is_401(server):
-    request = urllib.request.Request(server.base_url + "/models")
-    with pytest.raises(urllib.error.HTTPError, match="401"):
-        urllib.request.urlopen(request)
-
-
-def test_an_unknown_address_on_the_server_is_404(client):
-    with pytest.raises(openai.NotFoundError, match="Invalid URL"):
-        client.post("/completions", body={}, cast_to=object)
-
-
-def test_a_body_that_is_not_json_is_400(server):
-    request = urllib.request.Request(
-        server.base_url + "/embeddings",
-        b"{",
-        {"Authorization": f"Bearer {server.api_key}", "Content-Type": "application/json"},
-    )
-    with pytest.raises(urllib.error.HTTPError, match="400"):
-        urllib.request.urlopen(request)
-
-
-def test_a_body_of_unlimited_size_is_refused(client):
-    with pytest.raises(openai.APIStatusError) as caught:
-        create(client, input="x" * (openai_api.MAX_BODY_BYTES + 1))
-    assert caught.value.status_code == 413
-
-
-def test_two_refusals_are_retried_by_the_sdk(server, client):
-    before = server.requests
-    server.fail_next(2, status=429, headers={"retry-after-ms": "50"})
-    assert create(client.with_options(max_retries=2)).usage.total_tokens == 17
-    assert server.requests - before == 3
-
-
-def test_refusals_that_outlast_the_retries_reach_the_caller(server, client):
-    server.fail_next(3, status=503, headers={"retry-after-ms": "50"})
-    with pytest.raises(openai.InternalServerError):
-        create(client.with_options(max_retries=2))
-    server.fail_next(0)
-
-
-def test_many_clients_at_once_get_their_own_vectors(client, encoder):
-    words = ["bank", "river", "money", "politics", "fees", "rate"]
-    got = {}
-
-    def ask(word):
-        got[word] = create(client, input=word).data[0].embedding
-
-    threads = [threading.Thread(target=ask, args=(word,)) for word in words]
-    [t.start() for t in threads], [t.join(60) for t in threads]
-    expected = encoder.encode(words)
-    for word, vector in zip(words, expected, strict=True):
-        assert got[word] == pytest.approx(vector, abs=1e-6)
-
-
-def test_the_server_listens_on_loopback_and_frees_its_port(encoder):
-    server = openai_api.LocalServer(encoder).start()
-    host, port = server._socket.getsockname()
-    assert host == "127.0.0.1"
-    server.stop()
-    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
-        pass
-    with pytest.raises(RuntimeError, match="not running"):
-        _ = server.base_url
-
-
-def test_the_server_ends_with_a_kernel_that_is_killed():
-    code = textwrap.dedent("""
-        import os, signal
-        from helpers import openai_api
-        openai_api.connect()
-        print(openai_api.local_server()._socket.getsockname()[1], flush=True)
-        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
-    """)
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT_ROOT
-    )
-    with (
-        pytest.raises(OSError),
-        socket.create_connection(("127.0.0.1", int(done.stdout)), timeout=2),
-    ):
-        pass
+# --- which endpoint answers -----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -203,15 +41,15 @@ def test_with_a_key_in_env_the_provider_answers_and_the_key_is_not_shown(
     bare_environment, monkeypatch
 ):
     monkeypatch.delenv("PYTHON_DOTENV_DISABLED")
-    bare_environment.write_bytes(
-        b"\xef\xbb\xbfOPENAI_API_KEY='planted'\r\nOPENAI_BASE_URL=\"https://provider.example/v1\"\r\nOPENAI_EMBEDDING_MODEL=big\r\n"
-    )
+    lines = [
+        b"\xef\xbb\xbfOPENAI_API_KEY='planted'",
+        b'OPENAI_BASE_URL="https://provider.example/v1"',
+        b"OPENAI_EMBEDDING_MODEL=big",
+    ]
+    bare_environment.write_bytes(b"\r\n".join([*lines, b""]))
     endpoint = openai_api.connect()
-    assert (endpoint.base_url, endpoint.model, endpoint.is_local) == (
-        "https://provider.example/v1",
-        "big",
-        False,
-    )
+    found = (endpoint.base_url, endpoint.model, endpoint.is_local)
+    assert found == ("https://provider.example/v1", "big", False)
     assert "planted" not in repr(endpoint) + str(endpoint)
     assert openai_api.price_per_million(endpoint) is None
 
@@ -234,26 +72,300 @@ def test_a_base_url_without_a_key_is_refused(bare_environment, monkeypatch):
         openai_api.connect()
 
 
+def test_the_endpoint_in_words_holds_no_key_from_its_address(bare_environment, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "another-key")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"https://me:{KEY}@provider.example/v1?api-key={KEY}")
+    assert openai_api.connect().base_url == "https://provider.example/v1"
+
+
 def test_a_proxy_variable_does_not_catch_loopback_calls(bare_environment, monkeypatch):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     endpoint = openai_api.connect()
-    assert (
-        OpenAI(max_retries=0)
-        .embeddings.create(model=endpoint.model, input="bank")
-        .usage.total_tokens
-        == 3
-    )
+    response = OpenAI(max_retries=0).embeddings.create(model=endpoint.model, input="bank")
+    assert response.usage.total_tokens == 3
 
 
 def test_prices():
-    openai_endpoint = openai_api.Endpoint(
-        "https://api.openai.com/v1", "text-embedding-3-small", False
+    small = openai_api.Endpoint("https://api.openai.com/v1", "text-embedding-3-small", False)
+    local = openai_api.Endpoint("http://127.0.0.1:1/v1", "all-MiniLM-L6-v2", True)
+    assert openai_api.price_per_million(small) == 0.02
+    assert openai_api.price_per_million(local) == 0.0
+
+
+# --- one endpoint that misbehaves -----------------------------------------------------------------
+
+
+@pytest.fixture
+def endpoint(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with running() as server:
+        yield server
+
+
+def create(endpoint, **request):
+    """One request to the model "m" about the three texts, without retries."""
+    client = OpenAI(base_url=endpoint.url, timeout=5, max_retries=0)
+    return client.embeddings.create(**{"model": "m", "input": TEXTS, **request})
+
+
+def ask(endpoint, *answers, **options):
+    """What notebook 1 does: one call, its answer checked."""
+    endpoint.answers = list(answers)
+    client = OpenAI(base_url=endpoint.url, **{"timeout": 5, **options})
+    return openai_api.vectors_of(client.embeddings.create(model="m", input=TEXTS), len(TEXTS))
+
+
+def fails(endpoint, *answers, **options):
+    """The error a reader gets, with its note; the key is nowhere in it."""
+    with pytest.raises(Exception) as caught:
+        ask(endpoint, *answers, **options)
+    error = openai_api.clarify(caught.value)
+    (note,) = getattr(error, "__notes__", [""])
+    assert KEY not in repr(error) + str(error) + note
+    return error, note
+
+
+# --- providers with ways of their own -------------------------------------------------------------
+
+
+def test_a_provider_that_ignores_dimensions_is_named_with_both_lengths(endpoint):
+    endpoint.quirks.dimensions = "ignored"
+    response = create(endpoint, dimensions=192)
+    assert openai_api.vectors_of(response, 3).shape == (3, 384)
+    words = "this provider ignored dimensions and answered 384 numbers instead of 192. Shorten by"
+    with pytest.raises(openai_api.DimensionsIgnored, match=words):
+        openai_api.vectors_of(response, 3, dimensions=192)
+
+
+def test_a_provider_that_honours_dimensions_passes_the_same_check(endpoint):
+    vectors = openai_api.vectors_of(create(endpoint, dimensions=192), 3, dimensions=192)
+    assert vectors.shape == (3, 192)
+
+
+def test_a_provider_that_refuses_dimensions_gets_the_note_that_names_them(endpoint):
+    endpoint.quirks.dimensions = "refused"
+    assert openai_api.vectors_of(create(endpoint), 3).shape == (3, 384)
+    with pytest.raises(openai.BadRequestError) as caught:
+        create(endpoint, dimensions=192)
+    assert "dimensions out of range" in openai_api.clarify(caught.value).__notes__[0]
+
+
+@pytest.mark.parametrize(
+    ("usage", "count"),
+    [
+        ({"prompt_tokens": 8, "total_tokens": 8}, 8),
+        ({"prompt_tokens": 5}, 5),
+        ({"prompt_tokens": 0, "total_tokens": 0}, None),
+        ({"prompt_tokens": -1, "total_tokens": "8"}, None),
+        ({}, None),
+        ("eight", None),
+        (None, None),
+    ],
+    ids=["both", "prompt only", "zero", "no count", "empty", "words", "missing"],
+)
+def test_tokens_are_a_count_or_nothing_and_never_zero(endpoint, usage, count):
+    endpoint.answers = [{"body": answer_with(GOOD, usage=usage)}]
+    response = create(endpoint)
+    assert openai_api.tokens_billed(response) == count
+    assert len(openai_api.vectors_of(response, 3)) == 3, "the vectors can be used all the same"
+
+
+@pytest.mark.parametrize("asked", [{}, {"encoding_format": "float"}, {"encoding_format": "base64"}])
+@pytest.mark.parametrize("answered", ["float", "base64"])
+def test_vectors_are_read_in_either_encoding_whichever_was_asked_for(endpoint, asked, answered):
+    endpoint.quirks.encoding = answered
+    vectors = openai_api.vectors_of(create(endpoint, **asked), 3)
+    expected = [vector(text, 384) for text in TEXTS]
+    assert vectors == pytest.approx(np.array(expected), abs=1e-7)
+
+
+@pytest.mark.parametrize("text", ["AAAA", "no base64!"])
+def test_text_that_is_no_vector_is_refused_with_what_to_do(endpoint, text):
+    endpoint.answers = [{"body": answer_with([text] * 3)}]
+    response = create(endpoint, encoding_format="float")
+    with pytest.raises(ValueError, match=r"not a vector in base64.*take another endpoint"):
+        openai_api.vectors_of(response, 3)
+
+
+def test_a_provider_that_refuses_base64_gets_the_argument_that_helps(endpoint):
+    _, note = fails(endpoint, {"status": 400})
+    assert 'names encoding_format, pass encoding_format="float"' in note
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("m", "m"),
+        ("m-0613", "m-0613 (asked for: m; the provider renames it, or another model answered)"),
+        (None, "(not named; asked for: m)"),
+        ("", "(not named; asked for: m)"),
+        (KEY, "[OPENAI_API_KEY] (asked for: m; "),
+    ],
+    ids=["same", "another", "missing", "empty", "key"],
+)
+def test_a_model_name_that_comes_back_changed_is_said_to_be(endpoint, name, words):
+    endpoint.answers = [{"body": answer_with(GOOD, model=name)}]
+    here = openai_api.Endpoint(endpoint.url, "m", is_local=False)
+    named = openai_api.model_named(create(endpoint), here)
+    assert named == words if words[-1] in "m)" else named.startswith(words)
+
+
+# --- refusals and retries -------------------------------------------------------------------------
+
+
+def test_a_refused_key_is_asked_once_and_the_note_names_both_settings(endpoint):
+    error, note = fails(endpoint, {"status": 401})
+    assert isinstance(error, openai.AuthenticationError) and len(endpoint.times) == 1
+    assert "You sent Bearer [OPENAI_API_KEY]" in str(error), (
+        "an endpoint that repeats the key does not get it shown"
     )
-    assert openai_api.price_per_million(openai_endpoint) == 0.02
-    assert (
-        openai_api.price_per_million(
-            openai_api.Endpoint("http://127.0.0.1:1/v1", "all-MiniLM-L6-v2", True)
-        )
-        == 0.0
-    )
+    both = "Check OPENAI_API_KEY and OPENAI_BASE_URL together in .env, and restart the kernel"
+    assert both in note
+
+
+def test_a_model_that_is_not_there_is_asked_once_and_the_note_names_the_setting(endpoint):
+    error, note = fails(endpoint, {"status": 404})
+    assert isinstance(error, openai.NotFoundError) and len(endpoint.times) == 1
+    assert "Check OPENAI_EMBEDDING_MODEL" in note
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(403, "key does not allow"), (413, "too large"), (422, "has to change"), (502, "a problem")],
+)
+def test_every_status_has_its_note(endpoint, status, words):
+    _, note = fails(endpoint, {"status": status}, max_retries=0)
+    assert words in note
+
+
+def test_a_client_without_a_key_names_the_setting(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(openai.OpenAIError) as caught:
+        OpenAI()
+    assert "Check OPENAI_API_KEY in .env" in openai_api.clarify(caught.value).__notes__[0]
+
+
+def test_a_rate_limit_without_a_time_is_waited_out(endpoint):
+    assert ask(endpoint, {"status": 429}, OK) == pytest.approx(np.array(GOOD))
+    assert len(endpoint.times) == 2
+
+
+def test_a_rate_limit_with_a_time_is_waited_out_that_long(endpoint):
+    limited = {"status": 429, "headers": {"Retry-After": "2"}}
+    assert ask(endpoint, limited, OK) == pytest.approx(np.array(GOOD))
+    first, second = endpoint.times
+    assert 2.0 <= second - first < 4.0, "the SDK's own first wait is at most half a second"
+
+
+def test_a_rate_limit_that_stays_names_the_balance(endpoint):
+    error, note = fails(endpoint, {"status": 429, "headers": {"retry-after-ms": "10"}})
+    assert isinstance(error, openai.RateLimitError) and len(endpoint.times) == 3
+    assert "Wait a minute and run the cell again, or check the balance" in note
+
+
+def test_500_and_503_in_a_row_are_survived(endpoint):
+    quickly = {"headers": {"retry-after-ms": "10"}}
+    answers = {"status": 500, **quickly}, {"status": 503, **quickly}, OK
+    assert ask(endpoint, *answers) == pytest.approx(np.array(GOOD))
+    assert len(endpoint.times) == 3
+
+
+def test_a_provider_that_stays_broken_is_said_to_be(endpoint):
+    error, note = fails(endpoint, {"status": 503, "headers": {"retry-after-ms": "10"}})
+    assert isinstance(error, openai.InternalServerError) and "The provider has a problem" in note
+
+
+# --- connections that break -----------------------------------------------------------------------
+
+
+def test_a_connection_that_closes_in_the_middle_is_asked_again(endpoint):
+    assert ask(endpoint, {**OK, "cut": True}, OK) == pytest.approx(np.array(GOOD))
+    assert len(endpoint.times) == 2
+
+
+def test_a_connection_that_always_closes_is_one_error(endpoint):
+    error, note = fails(endpoint, {**OK, "cut": True}, max_retries=0)
+    assert type(error) is openai.APIConnectionError
+    assert "the connection broke. Check network, proxy and OPENAI_BASE_URL" in note
+
+
+def test_thirty_seconds_of_silence_end_at_the_timeout(endpoint):
+    start = time.monotonic()
+    error, note = fails(endpoint, {"silent": True}, timeout=0.5, max_retries=1)
+    assert isinstance(error, openai.APITimeoutError) and "No answer in time" in note
+    assert time.monotonic() - start < 5 and len(endpoint.times) == 2
+
+
+def test_nobody_at_the_address_is_one_error(endpoint):
+    endpoint.shutdown()
+    endpoint.server_close()
+    with pytest.raises(openai.APIConnectionError) as caught:
+        create(endpoint)
+    assert "Nobody answered" in openai_api.clarify(caught.value).__notes__[0]
+
+
+# --- answers that cannot be right -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"body": "<html>Please log in</html>", "headers": {"Content-Type": "text/html"}},
+        {"body": '{"data": ['},
+        {"body": "[1, 2]"},
+        {"body": "null"},
+        {"body": "{}"},
+        {"body": answer_with([])},
+        {"body": answer_with(["AAAA", "AAAA", "AAAA"])},
+    ],
+    ids=["page", "cut", "list", "null", "empty", "no data", "base64"],
+)
+def test_an_answer_that_is_not_embeddings_points_to_the_base_url(endpoint, answer):
+    _, note = fails(endpoint, answer)
+    assert "The answer is not that of an embeddings endpoint" in note
+    assert "Check OPENAI_BASE_URL" in note
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (answer_with(GOOD[:2]), "answered 2 vectors for 3 texts"),
+        (answer_with(GOOD, order=[0, 1, 1]), "not numbered from 0 to 2"),
+        (answer_with([GOOD[0], [float("nan"), 1.0], GOOD[2]]), "not finite numbers"),
+        (answer_with([GOOD[0], [float("inf"), 1.0], GOOD[2]]), "not finite numbers"),
+        (answer_with([GOOD[0], ["a", 1.0], GOOD[2]]), "not finite numbers"),
+        (answer_with(GOOD).replace('"index": 1', '"index": null'), "not numbered from 0 to 2"),
+        (answer_with([GOOD[0], GOOD[1], [0.1, 0.2, 0.3]]), r"lengths \[2, 3\]"),
+        (answer_with([GOOD[0], GOOD[1], None]), r"lengths \[0, 2\]"),
+        (answer_with([[], [], []]), r"lengths \[0\]"),
+        (answer_with([7, 7, 7]), r"lengths \[0\]"),
+    ],
+    ids=[
+        "missing", "twice", "nan", "inf", "word", "no number", "length", "null", "empty", "number",
+    ],
+)  # fmt: skip
+def test_vectors_that_cannot_be_right_are_refused_with_what_to_do(endpoint, body, message):
+    with pytest.raises(ValueError, match=f"(?i){message}.*take another endpoint or model in .env"):
+        ask(endpoint, {"body": body})
+
+
+def test_an_answer_out_of_order_is_put_in_order(endpoint):
+    shuffled = {"body": answer_with(GOOD, order=[2, 0, 1])}
+    assert ask(endpoint, shuffled) == pytest.approx(np.array(GOOD))
+
+
+# --- what is said ---------------------------------------------------------------------------------
+
+
+def test_errors_from_elsewhere_stay_as_they_are():
+    error = openai_api.clarify(ValueError("mine", 3))
+    assert error.args == ("mine", 3) and not hasattr(error, "__notes__")
+
+
+def test_a_key_with_a_line_end_would_stand_in_the_error_and_is_hidden(endpoint):
+    with pytest.raises(openai.APIConnectionError) as caught:
+        ask(endpoint, OK, api_key=KEY + "\n", max_retries=0)
+    assert KEY in repr(caught.value.__cause__), "this is what the HTTP library says"
+    assert KEY not in repr(openai_api.clarify(caught.value).__cause__)
