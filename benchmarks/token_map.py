@@ -1,4 +1,4 @@
-"""The token map in JupyterLab, from the moment its cell is run until the points are on the screen, without a network.
+"""The token map in JupyterLab, from running its cell until its points are on the screen, offline.
 
 Needs Playwright and a Chromium, Chrome or Edge on this machine.
 """
@@ -35,48 +35,57 @@ QUIET = (
 
 PREPARE = """\
 import altair as alt
-from helpers import artifacts, charts, projection, session, tokens
+from helpers import artifacts, projection, session, token_map, tokens
 console = session.start()
 encoder = artifacts.load_encoder()
 table = encoder.transformers_model.get_input_embeddings().weight.detach().cpu().numpy()
 xy = projection.tsne_2d(table)
 points = tokens.vocabulary_frame(encoder.tokenizer).assign(x=xy[:, 0], y=xy[:, 1])
 """
-OURS = 'charts.show_token_map(points, table, token="interest", title="All tokens", description="The token map")'
+OURS = """\
+token_map.show(points, table, token="interest", title="All tokens", description="The token map")
+"""
 THEIRS = """\
 alt.renderers.enable("jupyter", offline=True)
 alt.data_transformers.disable_max_rows()
-charts.token_map(points, title="All tokens", description="The token map", highlight=[3037])
+token_map.chart(points, title="All tokens", description="The token map", highlight=[3037])
 """
-#: In the page: how much of the map stands there. Canvas: pixels that are not near white. SVG: marks.
+#: In the page: whether the map is drawn. Canvas: enough pixels that are not white. SVG: marks.
 DRAWN = {
     "ours": """() => [...document.querySelectorAll('.jp-OutputArea canvas')].some(c => {
-        const data = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let inked = 0;
-        for (let i = 0; i < data.length; i += 4) if (data[i + 3] && Math.min(data[i], data[i + 1], data[i + 2]) < 200) inked++;
-        return inked > 20000; })""",
-    "theirs": f"() => document.querySelectorAll('.jp-OutputArea .mark-symbol path').length >= {POINTS}",
+        const data = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+        let inked = 0;
+        for (let i = 0; i < data.length; i += 4)
+            if (data[i + 3] && Math.min(data[i], data[i + 1], data[i + 2]) < 200) inked++;
+        return inked > 20000;
+    })""",
+    "theirs": f"""() =>
+        document.querySelectorAll('.jp-OutputArea .mark-symbol path').length >= {POINTS}""",
 }
-
-
-FIRST_CELL_DONE = "() => [...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent.includes('[1]:'))"
+FIRST_CELL_DONE = """() => [...document.querySelectorAll('.jp-InputPrompt')].some(
+    prompt => prompt.textContent.includes('[1]:'))"""
+TWO_FRAMES = """() => new Promise(
+    done => requestAnimationFrame(() => requestAnimationFrame(done)))"""
+HERE = re.compile(r"(https?|ws)://127\.0\.0\.1|data:|blob:")
 
 
 def find_browser() -> str:
     """Path of a browser that Playwright can drive.
 
     Raises:
-        SystemExit: there is none.
+        SystemExit: there is none; the message says how to install one.
     """
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if not found:
         raise SystemExit(
-            "no Chromium, Chrome or Edge was found. Install one; on Debian and Ubuntu: sudo apt-get install chromium"
+            "No Chromium, Chrome or Edge was found. Install one; on Debian and Ubuntu: "
+            "sudo apt-get install chromium"
         )
     return found
 
 
 def serve(folder: Path) -> tuple[subprocess.Popen, str]:
-    """JupyterLab on a free port, with settings of its own, over `folder`; returns when it answers."""
+    """JupyterLab on a free port, with settings of its own, over `folder`; it is ready to answer."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -85,8 +94,9 @@ def serve(folder: Path) -> tuple[subprocess.Popen, str]:
         **CLEAN_ENVIRONMENT,
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "s"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "w"),
+        "EMBEDDINGS_HEADLESS": "0",
     }
-    environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(folder / "w"), "EMBEDDINGS_HEADLESS": "0"}
     options = [
         "--no-browser",
         "--allow-root",
@@ -115,17 +125,14 @@ def serve(folder: Path) -> tuple[subprocess.Popen, str]:
 
 
 def draw(browser, address: str, kind: str, turn: int) -> float:
-    """Seconds from running the second cell until its points are drawn."""
+    """Seconds from running the second cell until its points are drawn.
+
+    Raises:
+        SystemExit: the page asked for something that is not on this machine.
+    """
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
-    away = []
-    page.on(
-        "request",
-        lambda request: (
-            None
-            if re.match(r"(https?|ws)://127\.0\.0\.1|data:|blob:", request.url)
-            else away.append(request.url)
-        ),
-    )
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
     page.goto(f"{address}/lab/tree/{kind}-{turn}.ipynb?reset")
     page.wait_for_selector(".jp-Notebook .jp-InputArea-editor", timeout=90_000)
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
@@ -137,16 +144,12 @@ def draw(browser, address: str, kind: str, turn: int) -> float:
     start = time.perf_counter()
     page.keyboard.press("Shift+Enter")
     page.wait_for_function(DRAWN[kind], timeout=120_000, polling=100)
-    page.evaluate(
-        "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
-    )  # painted
+    page.evaluate(TWO_FRAMES)  # painted
     seconds = time.perf_counter() - start
-    for session in page.request.get(
-        f"{address}/api/sessions"
-    ).json():  # its kernel shall not slow the next one
-        page.request.delete(f"{address}/api/sessions/{session['id']}")
+    for session in page.request.get(f"{address}/api/sessions").json():
+        page.request.delete(f"{address}/api/sessions/{session['id']}")  # or it slows the next one
     page.close()
-    if away:
+    if away := [url for url in requests if not HERE.match(url)]:
         raise SystemExit(f"the page asked for {away[0]}: this should work without a network")
     return seconds
 
@@ -164,9 +167,7 @@ def run() -> list[Row]:
                 nbformat.v4.new_code_cell(cell, id="draw"),
             ]
             notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-            for turn in range(
-                REPEATS
-            ):  # JupyterLab saves what was drawn: each turn has a file of its own
+            for turn in range(REPEATS):  # each has its own file: JupyterLab saves what was drawn
                 nbformat.write(notebook, folder / f"{kind}-{turn}.ipynb")
         server, address = serve(folder)
         try:
@@ -182,15 +183,10 @@ def run() -> list[Row]:
         finally:
             server.terminate()
             server.wait(30)
-    what, against = (
-        f"token map drawn, {POINTS:,} points, JupyterLab in Chromium",
-        'Altair\'s offline "jupyter" renderer',
-    )
-    return [
-        Row(
-            what, against, Spread(tuple(values["ours"])), Spread(tuple(values["theirs"])), "s", 2, 4
-        )
-    ]
+    what = f"token map drawn, {POINTS:,} points, JupyterLab in Chromium"
+    against = 'Altair\'s offline "jupyter" renderer'
+    ours, theirs = (Spread(tuple(values[kind])) for kind in ("ours", "theirs"))
+    return [Row(what, against, ours, theirs, "s", 2, 4)]
 
 
 if __name__ == "__main__":

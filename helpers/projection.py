@@ -1,7 +1,7 @@
 """From many dimensions to two: t-SNE fast enough to watch.
 
-Exact cosine neighbours by blocked matrix product (torch, on the chosen device), then openTSNE's
-interpolation-based gradient (Linderman et al. 2019, FIt-SNE; Policar et al. 2024, openTSNE).
+Exact cosine neighbours by blocked matrix products (torch, on the chosen device), then openTSNE's
+interpolation-based gradient (Linderman et al. 2019, FIt-SNE; Poličar et al. 2024, openTSNE).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import io
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,11 +20,15 @@ from .device import pick_device
 from .files import check_shipped, write_whole
 from .similarity import unit
 
+if TYPE_CHECKING:
+    from openTSNE.affinity import Affinities
+
 SHIPPED = PROJECT_ROOT / "data" / "tsne"
 LOCAL = PROJECT_ROOT / ".cache" / "tsne"
 
-#: Neighbours for each unit of perplexity, and the optimisation: early-exaggeration and normal steps, units of the map in a cell of the
-#: interpolation grid. The usual 3, 250 + 500 and 1 keep 2 % more of the ten nearest and take over three times as long.
+#: Neighbours per unit of perplexity; then openTSNE's arguments: steps with early exaggeration and
+#: without, and the width of a cell of the interpolation grid in units of the map. The usual values,
+#: 3, 250 + 500 and 1, keep 2 % more of the ten nearest neighbours and take three times as long.
 NEIGHBOURS = 2
 STEPS = {"early_exaggeration_iter": 50, "n_iter": 500, "ints_in_interval": 2}
 BLOCK = 512  # rows of similarities held at a time: 60 MB for the vocabulary
@@ -34,8 +39,18 @@ def cosine_neighbours(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The `k` nearest other rows of every row by cosine, exactly.
 
+    Args:
+        vectors: shape (n, d).
+        progress: draw a progress bar.
+
     Returns:
-        row numbers and cosine distances (1 - similarity), both of shape (n, k), nearest first.
+        Row numbers and cosine distances (1 - similarity), both of shape (n, k), nearest first.
+
+    Raises:
+        ValueError: `k` is not between 1 and n - 1, or a number is NaN or infinite.
+
+    >>> cosine_neighbours([[1, 0], [0, 1], [2, 1]], k=1)[0].tolist()
+    [[2], [2], [0]]
     """
     import torch
     from tqdm.auto import tqdm
@@ -45,17 +60,15 @@ def cosine_neighbours(
     if not 1 <= k < n:
         raise ValueError(f"k must lie between 1 and {n - 1}, got {k}")
     indices, distances = np.empty((n, k), dtype=np.int64), np.empty((n, k), dtype=np.float64)
-    room = torch.empty(
-        min(n, BLOCK), n, device=rows.device
-    )  # one for all blocks: fresh memory costs a fifth of the product
-    with (
-        torch.inference_mode(),
-        tqdm(total=n, desc="neighbours", unit="row", disable=not progress) as bar,
-    ):
+    # one buffer for all blocks: allocating it anew costs a fifth of the product's time
+    buffer = torch.empty(min(n, BLOCK), n, device=rows.device)
+    bar = tqdm(total=n, desc="neighbours", unit="row", disable=not progress)
+    with torch.inference_mode(), bar:
         for start in range(0, n, BLOCK):
-            block = torch.mm(rows[start : start + BLOCK], rows.T, out=room[: min(BLOCK, n - start)])
-            here = torch.arange(len(block), device=block.device)
-            block[here, start + here] = -torch.inf  # a row is not its own neighbour
+            part = rows[start : start + BLOCK]
+            block = torch.mm(part, rows.T, out=buffer[: len(part)])
+            own = torch.arange(len(block), device=block.device)
+            block[own, start + own] = -torch.inf  # a row is not its own neighbour
             similarity, index = block.topk(k, dim=1)
             indices[start : start + len(block)] = index.cpu().numpy()
             distances[start : start + len(block)] = 1.0 - similarity.double().cpu().numpy()
@@ -64,7 +77,12 @@ def cosine_neighbours(
 
 
 def neighbour_recall(vectors: ArrayLike, points: ArrayLike, k: int = 10) -> float:
-    """Share of each row's `k` cosine neighbours that are also among its `k` neighbours on the map, averaged."""
+    """Share of a row's `k` nearest by cosine that are also its `k` nearest on the map; the mean.
+
+    Args:
+        vectors: shape (n, d).
+        points: their places on the map, shape (n, 2).
+    """
     from sklearn.neighbors import NearestNeighbors
 
     true, _ = cosine_neighbours(vectors, k)
@@ -73,23 +91,23 @@ def neighbour_recall(vectors: ArrayLike, points: ArrayLike, k: int = 10) -> floa
 
 
 def estimate_seconds(n: int, d: int) -> float:
-    """Rough duration of a live run on two laptop cores: neighbours grow with n * n * d, the rest with n."""
+    """Rough duration of a live run on two laptop cores.
+
+    The neighbours take time in proportion to n * n * d, the rest in proportion to n.
+    """
     return 8 * (n / 30_522) ** 2 * (d / 384) + 12 * n / 30_522
 
 
 def cache_key(vectors: np.ndarray, perplexity: float, seed: int) -> str:
-    """Names a map by the bytes of its vectors and by every parameter that shapes it."""
+    """Name of a map: a hash of its vectors' bytes and of every parameter that shapes it."""
+    parameters = (vectors.shape, float(perplexity), int(seed), NEIGHBOURS, sorted(STEPS.items()))
     digest = hashlib.sha256(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
-    digest.update(
-        repr(
-            (vectors.shape, float(perplexity), int(seed), NEIGHBOURS, sorted(STEPS.items()))
-        ).encode()
-    )
+    digest.update(repr(parameters).encode())
     return digest.hexdigest()[:16]
 
 
 def _read(path: Path, n: int) -> np.ndarray | None:
-    """Points of a stored map, or None when there is none; a damaged one is named and computed anew."""
+    """Points of a stored map, or None: there is none, or it is damaged, which a warning reports."""
     if not path.is_file():
         return None
     try:
@@ -98,7 +116,7 @@ def _read(path: Path, n: int) -> np.ndarray | None:
             points = stored["points"].astype(np.float32)
         if points.shape != (n, 2) or not np.isfinite(points).all():
             raise ValueError(f"expected finite points of shape ({n}, 2), found {points.shape}")
-    except Exception as error:  # a cut file raises zip, OS, key or value errors
+    except Exception as error:  # a truncated file raises zip, OS, key or value errors
         warnings.warn(
             f"The stored map {path.name} is damaged ({error}); computing it anew.", stacklevel=3
         )
@@ -107,7 +125,7 @@ def _read(path: Path, n: int) -> np.ndarray | None:
 
 
 def save_points(path: Path, points: np.ndarray) -> None:
-    """Write a map whole or not at all: two kernels may store the same one."""
+    """Write a map whole or not at all: two kernels may store the same one at once."""
     data = io.BytesIO()
     np.savez_compressed(data, points=points.astype(np.float32))
     write_whole(path, data.getvalue())
@@ -121,31 +139,31 @@ def tsne_2d(
     cache: bool = True,
     progress: bool = True,
 ) -> np.ndarray:
-    """t-SNE of the rows of `vectors` under cosine distance (van der Maaten and Hinton 2008), shape (n, 2), float32.
+    """t-SNE of the rows of `vectors` under cosine distance (van der Maaten and Hinton 2008).
 
-    Coordinates have no unit and differ between machines; neighbourhoods are what repeats.
+    Coordinates have no unit and differ between machines; what repeats is the neighbourhoods.
 
     Args:
-        vectors: matrix (n, d) with n > 2 * perplexity + 1.
-        perplexity: effective number of neighbours each point attends to.
-        seed: of the initialisation's tie-breaking noise.
-        cache: look for a stored map of exactly these vectors and parameters, and store a new one. The
-            vocabulary's map ships with the project. `False` always computes.
-        progress: say how long it may take, and draw progress bars.
+        vectors: shape (n, d) with n > 2 * perplexity + 1.
+        perplexity: effective number of neighbours that each point attends to.
+        seed: of the random noise that breaks ties in the initialisation.
+        cache: look for a stored map of exactly these vectors and parameters, and store a new one.
+            The map of the vocabulary ships with the project. `False` always computes.
+        progress: print how long it may take, and draw progress bars.
+
+    Returns:
+        Points of the map, shape (n, 2), float32.
 
     Raises:
-        ValueError: too few rows for the perplexity, or numbers that are not finite.
+        ValueError: too few rows for the perplexity, or a number is NaN or infinite.
     """
-    from openTSNE import TSNE, affinity, initialization
-    from openTSNE.nearest_neighbors import PrecomputedNeighbors
-
     table = np.asarray(vectors.detach().cpu() if hasattr(vectors, "detach") else vectors)
     rows = unit(table)
     n, d = rows.shape
     k = int(NEIGHBOURS * perplexity)
     if perplexity < 1 or n <= k + 1:
         raise ValueError(
-            f"{n} rows are too few for perplexity {perplexity}: it needs more than {k + 1}. Lower it."
+            f"perplexity {perplexity} needs more than {k + 1} rows, and there are {n}. Lower it."
         )
     name = f"{cache_key(table, perplexity, seed)}.npz"
     if cache:
@@ -154,15 +172,9 @@ def tsne_2d(
             if points is not None:
                 return points
     if progress:
-        print(
-            f"t-SNE of {n:,} x {d}: about {estimate_seconds(n, d):.0f} s on two laptop cores, less on more."
-        )
-    indices, distances = cosine_neighbours(rows, k, progress=progress)
-    neighbours = PrecomputedNeighbors(indices, distances)
-    affinities = affinity.PerplexityBasedNN(knn_index=neighbours, perplexity=perplexity, n_jobs=-1)
-    points = _optimise(
-        affinities, initialization.pca(rows, random_state=seed), seed, progress, TSNE
-    )
+        seconds = estimate_seconds(n, d)
+        print(f"t-SNE of {n:,} x {d}: about {seconds:.0f} s on two laptop cores, less on more.")
+    points = _embed(rows, perplexity, seed, progress)
     if cache:
         try:
             save_points(LOCAL / name, points)
@@ -174,18 +186,32 @@ def tsne_2d(
     return points
 
 
-def _optimise(affinities, start: np.ndarray, seed: int, progress: bool, tsne) -> np.ndarray:
+def _embed(rows: np.ndarray, perplexity: float, seed: int, progress: bool) -> np.ndarray:
+    """t-SNE from exact neighbours: affinities, initialisation by PCA, optimisation."""
+    from openTSNE import initialization
+    from openTSNE.affinity import PerplexityBasedNN
+    from openTSNE.nearest_neighbors import PrecomputedNeighbors
+
+    indices, distances = cosine_neighbours(rows, int(NEIGHBOURS * perplexity), progress=progress)
+    neighbours = PrecomputedNeighbors(indices, distances)
+    affinities = PerplexityBasedNN(knn_index=neighbours, perplexity=perplexity, n_jobs=-1)
+    start = initialization.pca(rows, random_state=seed)
+    return _optimise(affinities, start, seed, progress)
+
+
+def _optimise(affinities: Affinities, start: np.ndarray, seed: int, progress: bool) -> np.ndarray:
     """Run openTSNE's optimiser behind one progress bar."""
+    from openTSNE import TSNE
     from tqdm.auto import tqdm
 
     total = STEPS["early_exaggeration_iter"] + STEPS["n_iter"]
     with tqdm(total=total, desc="optimising", unit="step", disable=not progress) as bar:
         every = 10
 
-        def tick(*_):
+        def tick(*_: Any) -> None:
             bar.update(every)
 
-        model = tsne(
+        model = TSNE(
             **STEPS,
             n_jobs=-1,
             random_state=seed,
@@ -197,10 +223,11 @@ def _optimise(affinities, start: np.ndarray, seed: int, progress: bool, tsne) ->
 
 
 def ship_vocabulary_map() -> Path:
-    """Compute the map of MiniLM's input embeddings and store it with the project; returns its path."""
+    """Compute the map of MiniLM's input embeddings, store it with the project; returns its path."""
     from .artifacts import load_encoder
 
-    table = load_encoder().transformers_model.get_input_embeddings().weight.detach().cpu().numpy()
+    model: Any = load_encoder().transformers_model
+    table = model.get_input_embeddings().weight.detach().cpu().numpy()
     path = SHIPPED / f"{cache_key(table, 30, 42)}.npz"
     save_points(path, tsne_2d(table, cache=False))
     path.chmod(0o644)

@@ -1,4 +1,4 @@
-"""Tables, token chips and panels for the console. Everything a reader typed is text, never markup."""
+"""Tables, token chips and panels for the console. What a reader types is never markup."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ from .tokens import visible
 
 
 def _cell(value: Any, decimals: int) -> Text:
-    if isinstance(value, Real) and not isinstance(value, (Integral, bool)):
-        return Text(f"{float(value):.{decimals}f}")
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return Text(f"{value:,}" if abs(value) >= 100_000 else str(value))
-    return Text(visible(value))
+    """A value as text: integers whole, other real numbers rounded.
+
+    >>> [_cell(value, 2).plain for value in (0.5, 7, 1234567, True, "[b]")]
+    ['0.50', '7', '1,234,567', 'True', '[b]']
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return Text(visible(value))
+    if isinstance(value, Integral):
+        whole = int(value)
+        return Text(f"{whole:,}" if abs(whole) >= 100_000 else str(whole))
+    return Text(f"{float(value):.{decimals}f}")
 
 
 def from_frame(
@@ -31,15 +37,18 @@ def from_frame(
     decimals: int = 4,
     caption: str | None = None,
 ) -> Table:
-    """A data frame as a rich table: numbers to the right, text as it is.
+    """A data frame as a rich table, numbers aligned to the right.
 
     Args:
-        focus: position of the row to mark (also with an arrow, for readers who do not see the colour).
-        decimals: places of every number that is not whole.
+        focus: position of the row to mark, by its colour and by an arrow.
+        decimals: decimal places of every number that is not an integer.
+        caption: text below the table.
     """
-    below = Text(visible(caption)) if caption else None
     table = Table(
-        title=Text(visible(title)), box=box.SIMPLE_HEAD, title_justify="left", caption=below
+        title=Text(visible(title)),
+        title_justify="left",
+        caption=Text(visible(caption)) if caption else None,
+        box=box.SIMPLE_HEAD,
     )
     if focus is not None:
         table.add_column("")
@@ -57,7 +66,11 @@ def from_frame(
 
 
 def chips(tokens: Sequence[str], *, focus: Sequence[int] = ()) -> Text:
-    """Tokens side by side, each on a ground of its own; those at the places in `focus` marked."""
+    """Tokens side by side, each on a background of its own; those at positions `focus` marked.
+
+    >>> chips(["[CLS]", "bank"]).plain
+    ' [CLS]   bank  '
+    """
     line = Text()
     for position, token in enumerate(tokens):
         line.append(f" {visible(token)} ", style="focus" if position in focus else "token")
@@ -74,10 +87,9 @@ def pair_panel(
     name: str = "cosine similarity",
     verdict: str = "",
 ) -> Panel:
-    """Two texts and the number between them."""
-    texts = f"A  {visible(first)}\nB  {visible(second)}\n"
+    """Two texts and their score, with an optional `verdict` beside it."""
     body = Text.assemble(
-        texts,
+        f"A  {visible(first)}\nB  {visible(second)}\n",
         (f" {visible(name)} {score:.4f} ", "score"),
         f"  {visible(verdict)}" if verdict else "",
     )

@@ -207,17 +207,16 @@ def test_a_chart_draws_what_was_typed_as_text(draw, text):
     json.dumps(bundle, ensure_ascii=False, default=str).encode()  # what a kernel sends
     assert bundle["image/png"].startswith(b"\x89PNG")
     assert bundle["text/plain"] == tokens.visible(text), "the description is kept whole"
-    picture = ET.fromstring(vl_convert.vegalite_to_svg(bundle[charts.VEGALITE_MIME]))  # noqa: S314 - drawn here
-    drawn = {
-        letters("".join(part.itertext()))
-        for part in picture.iter("{http://www.w3.org/2000/svg}text")
-    }
-    label = letters(charts._label(text))
+    spec = bundle[charts.VEGALITE_MIME]
+    svg = vl_convert.vegalite_to_svg(spec, vl_version=charts.VEGALITE)
+    texts = ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")  # noqa: S314 - drawn here
+    drawn = {letters("".join(part.itertext())) for part in texts}
+    label = letters(charts.label(text))
     begin = 20 if len(label) > 20 else None  # a long label ends in an ellipsis
     assert any(words[:begin] == label[:begin] for words in drawn) or not label
 
 
-def test_a_chart_of_the_learners_own_with_a_control_character_does_not_end_the_kernel():
+def test_a_control_character_in_a_learners_own_chart_does_not_end_the_kernel():
     import altair as alt
 
     data = alt.Data(values=[{"name": "a\x00b"}])
@@ -227,29 +226,20 @@ def test_a_chart_of_the_learners_own_with_a_control_character_does_not_end_the_k
     assert "a\\x00b" in json.dumps(bundle[charts.VEGALITE_MIME], default=str).replace("\\\\", "\\")
 
 
-def test_a_heatmap_that_cannot_be_read_is_refused_with_a_smaller_one():
+TITLES = {"title": "t", "row_title": "r", "column_title": "c", "description": "d"}
+
+
+def test_a_heatmap_too_large_to_read_is_refused_with_a_way_to_a_smaller_one():
     words = tokens.token_labels(["interest"] * 200)
     with pytest.raises(ValueError, match=r"5,000 cells, not 200 by 200.*matrix\[:50, :50\]"):
-        charts.heatmap(
-            np.eye(200), words, words, title="t", row_title="r", column_title="c", description="d"
-        )
+        charts.heatmap(np.eye(200), words, words, **TITLES)
     with pytest.raises(ValueError, match="1 to 5,000 cells, not 0 by 1"):
-        charts.heatmap(
-            np.empty((0, 1)), [], ["a"], title="t", row_title="r", column_title="c", description="d"
-        )
+        charts.heatmap(np.empty((0, 1)), [], ["a"], **TITLES)
 
 
 def test_labels_that_would_hide_each_other_are_refused_with_what_makes_them_differ():
     with pytest.raises(ValueError, match="token_labels"):
-        charts.heatmap(
-            np.eye(2),
-            ["the", "the"],
-            ["a", "b"],
-            title="t",
-            row_title="r",
-            column_title="c",
-            description="d",
-        )
+        charts.heatmap(np.eye(2), ["the", "the"], ["a", "b"], **TITLES)
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")  # a font without these letters draws boxes
@@ -264,9 +254,8 @@ def test_the_heatmaps_of_seaborn_take_every_text_as_text(text, monkeypatch):
         description=text,
         value_title=text,
     )
-    assert drawn[0]["image/png"].startswith(b"\x89PNG") and drawn[0][
-        "text/plain"
-    ] == tokens.visible(text)
+    assert drawn[0]["image/png"].startswith(b"\x89PNG")
+    assert drawn[0]["text/plain"] == tokens.visible(text)
 
 
 # --- what a learner types into a notebook -------------------------------------------------------------

@@ -31,6 +31,7 @@ from helpers import (
     settings,
     similarity,
     tables,
+    token_map,
     tokens,
 )
 from helpers.console import get_console
@@ -96,9 +97,11 @@ WITHOUT = {
     "projection.ship_vocabulary_map": "computes for a minute",
     "projection.tsne_2d": "computes for seconds: test_vectors.py",
     "charts.enable": "sets a renderer: test_reader.py",
+    "charts.picture": "draws: test_charts.py",
+    "charts.styled": "colours: test_charts.py",
     "settings.is_live": "reads the environment: test_reader.py",
     "charts.show_heatmaps": "draws with matplotlib: test_faults_text.py",
-    "charts.show_token_map": "draws 30,522 points: test_reader.py",
+    "token_map.show": "draws 30,522 points: test_token_map.py",
     "retrieval.load_fiqa": "one of two sources: test_collections.py, test_foundation.py",
 }
 COVERED = set()
@@ -507,6 +510,15 @@ def test_a_panel_and_chips_show_both_texts_and_the_number(first, second, score):
     assert tables.chips([first, second], focus=[1]).plain.count(" ") >= 6
 
 
+@about("charts.label", "charts.axis_title")
+@quick
+@given(any_text)
+def test_a_label_is_one_line_of_bounded_length_that_can_be_drawn(text):
+    line = charts.label(text * 9)
+    assert line == " ".join(line.split()) == tokens.visible(line) and len(line) <= charts.LONGEST
+    assert charts.axis_title(text * 9) == line.translate({ord("\\"): "∖", ord('"'): "”"})
+
+
 @about("charts.heatmap", "charts.heatmap_pair")
 @quick
 @given(matrices(rows=(1, 3), columns=(1, 3), elements=st.floats(-1, 1)), any_text)
@@ -535,22 +547,21 @@ def test_a_heatmap_holds_every_number_once(matrix, word):
 def test_charts_of_a_frame_keep_its_rows_whatever_its_columns_are_called(rows, name):
     words = pd.Series([word for word, _ in rows], dtype=object)
     values = [value for _, value in rows]
+    named, titles = "s" + name, {"title": name, "description": name}
+    points = pd.DataFrame({name: words, "value": values})
+    shares = pd.DataFrame({"token": words, "share": values, named: words})
+    means = pd.DataFrame({"mean": values, "low": values, "high": values, named: words})
     drawn = {
-        "y": charts.lines(pd.DataFrame({name: words, "value": values}), x=name, y="value", title=name, description=name),
-        "share": charts.token_shares(
-            pd.DataFrame({"token": words, "share": values}).assign(**{"s" + name: words}), series="s" + name, title=name, description=name
-        ),
-        "mean": charts.intervals(
-            pd.DataFrame({"mean": values, "low": values, "high": values}).assign(**{"s" + name: words}),
-            system="s" + name, measure="s" + name, title=name, description=name, x_title=name,
-        ),
-    }  # fmt: skip
+        "y": charts.lines(points, x=name, y="value", **titles),
+        "share": charts.token_shares(shares, series=named, **titles),
+        "mean": charts.intervals(means, system=named, measure=named, x_title=name, **titles),
+    }
     for field, chart in drawn.items():
         (data,) = chart.to_dict()["datasets"].values()
         assert [row[field] for row in data] == values
 
 
-@about("charts.token_map", "charts.map_region")
+@about("token_map.chart", "token_map.region")
 @few
 @given(st.lists(whole_text, unique=True, min_size=2, max_size=6), st.data())
 def test_a_map_has_every_token_and_a_region_the_one_in_its_middle(words, data):
@@ -558,21 +569,19 @@ def test_a_map_has_every_token_and_a_region_the_one_in_its_middle(words, data):
     frame = pd.DataFrame(
         {"id": range(n), "token": words, "kind": "word", "x": np.arange(n) * 1.0, "y": 0.0}
     )
-    spec = charts.token_map(frame, title="t", description="d", highlight=[1]).to_dict()
-    assert [row["token"] for row in next(iter(spec["datasets"].values()))] == [
-        charts._label(word) for word in words
-    ]
+
+    def shown(chart):
+        (rows,) = chart.to_dict()["datasets"].values()
+        return [row["token"] for row in rows]
+
+    titles = {"title": "t", "description": "d"}
+    every = [charts.label(word) for word in words]
+    assert shown(token_map.chart(frame, highlight=[1], **titles)) == every
     word = data.draw(st.sampled_from(words))
-    near = next(
-        iter(
-            charts.map_region(frame, token=word, radius=1, title="t", description="d")
-            .to_dict()["datasets"]
-            .values()
-        )
-    )
-    assert near[0]["token"] == charts._label(word) and len(near) in (2, 3)
+    near = shown(token_map.region(frame, token=word, radius=1, **titles))
+    assert near[0] == charts.label(word) and len(near) in (2, 3)
     with pytest.raises(ValueError, match="is not one of"):
-        charts.map_region(frame, token=word + "absent" * 9, radius=1, title="t", description="d")
+        token_map.region(frame, token=word + "absent" * 9, radius=1, **titles)
 
 
 # --- the API ------------------------------------------------------------------------------------------
