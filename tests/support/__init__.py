@@ -1,0 +1,1 @@
+"""What several test files need. No test file imports another."""
