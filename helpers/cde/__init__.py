@@ -7,11 +7,12 @@ and `encode_documents`; `similarity` compares their vectors. `encode_corpus` enc
 any size with either, on Ray.
 """
 
+from .corpus_blocks import read_vectors
 from .encoding import Context, ContextualEncoder, Vectors, similarity
 from .hub import load_cde
 from .mini import MiniCDE, load_mini_cde
 from .native import CDE, CheckpointError
-from .scale import encode_corpus, read_vectors
+from .ray_encode import encode_corpus
 
 __all__ = [
     "CDE",
