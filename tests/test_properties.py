@@ -41,7 +41,7 @@ from helpers.console import get_console
 every_run = {"deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow]}
 hypothesis_settings.register_profile("series", **every_run, derandomize=True, max_examples=40)
 hypothesis_settings.register_profile(
-    "weekly", **every_run, derandomize=False, max_examples=200, print_blob=True
+    "weekly", **every_run, derandomize=False, max_examples=400, print_blob=True
 )
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "series"))
 quick = hypothesis_settings()
