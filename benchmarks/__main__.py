@@ -30,7 +30,9 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
-    parser.add_argument("--store", action="store_true", help="write the table into benchmarks/README.md")
+    parser.add_argument(
+        "--store", action="store_true", help="write the table into benchmarks/README.md"
+    )
     options = parser.parse_args()
     unknown = sorted(set(options.parts) - set(PARTS))
     if unknown:

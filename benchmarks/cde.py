@@ -1,4 +1,4 @@
-"""Stages 1 and 2 of the published model's architecture, sized as MiniLM, against the loop of the model's card."""
+"""Both stages of the published architecture, the size of MiniLM, against the model card's loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ CONTEXT, TEXTS, MAX_TOKENS, CARD_BATCH = 512, 192, 512, 32
 
 
 def random_model() -> CDE:
-    """10.6 million parameters a backbone, as MiniLM has without its table; random weights, MiniLM's tokenizer."""
+    """Random weights and MiniLM's tokenizer.
+
+    Each backbone has 10.6 million parameters, as many as MiniLM without its token table.
+    """
     encoder = load_encoder()
     special = {
         "pad_token_id": 0,
@@ -53,7 +56,7 @@ def random_model() -> CDE:
 def card(
     model: CDE, texts: list[str], dataset_embeddings: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """What the card shows: all texts padded to the longest of the set, batches of 32 in the order given."""
+    """What the card shows: texts padded to the longest of all, batches of 32 in the given order."""
     prompted = [model.prompts["document"] + text for text in texts]
     tokens = model.tokenizer(
         prompted, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
@@ -83,11 +86,11 @@ def run() -> list[Row]:
         for ids in model.tokenizer(drawn, truncation=True, max_length=MAX_TOKENS)["input_ids"]
     ]
     print(
-        f"context of {CONTEXT} texts, {TEXTS} texts; tokens: mean {np.mean(lengths):.0f}, median {np.median(lengths):.0f}, "
-        f"{min(lengths)} to {max(lengths)}",
+        f"context of {CONTEXT} texts, {TEXTS} texts; tokens per text: mean {np.mean(lengths):.0f}, "
+        f"median {np.median(lengths):.0f}, {min(lengths)} to {max(lengths)}",
         flush=True,
     )
-    model.encode_documents(texts[:2], model.embed_context(of_corpus[:8]))  # warm
+    model.encode_documents(texts[:2], model.embed_context(of_corpus[:8]))  # warm up
     found: dict[str, tuple[Context | torch.Tensor, np.ndarray]] = {}
 
     def ours(precision: str = "float32") -> None:
@@ -109,17 +112,34 @@ def run() -> list[Row]:
     padded = CONTEXT * max(lengths) + TEXTS * (max(lengths) + CONTEXT + SOFT_PROMPTS)
     needed = sum(lengths) + TEXTS * (CONTEXT + SOFT_PROMPTS)
     print(
-        f"tokens that have to be computed: {needed:,}; with the card's padding {padded:,}, {padded / needed:.2f} times",
+        f"tokens that have to be computed: {needed:,}; with the card's padding: {padded:,}, "
+        f"{padded / needed:.2f} times as many",
         flush=True,
     )
-    what = f"CDE stages 1 and 2, MiniLM-sized random weights: context of {CONTEXT}, {TEXTS} texts of {min(lengths)} to {max(lengths)} tokens"
+    shortest, longest = min(lengths), max(lengths)
     return [
-        Row(what, "the loop of the model's card, fp32", seconds, other, "s", 2.5, 4, claims={f"vectors differ by {away:.0e} (at most 1e-05)": away <= 1e-5}),
         Row(
-            "the same with `precision=\"bfloat16\"`", "ours in fp32", narrow, seconds, "s", None, None,
-            claims={f"costs cosine: smallest {cosine:.5f} to the fp32 vector of the same text": True},
+            what="CDE stages 1 and 2, MiniLM-sized random weights: "
+            f"context of {CONTEXT}, {TEXTS} texts of {shortest} to {longest} tokens",
+            against="the loop of the model's card, fp32",
+            ours=seconds,
+            theirs=other,
+            unit="s",
+            floor=2.5,
+            goal=4,
+            claims={f"vectors differ by {away:.0e} (at most 1e-05)": away <= 1e-5},
         ),
-    ]  # fmt: skip
+        Row(
+            what='the same with `precision="bfloat16"`',
+            against="ours in fp32",
+            ours=narrow,
+            theirs=seconds,
+            unit="s",
+            floor=None,
+            goal=None,
+            claims={f"smallest cosine to the fp32 vector of the same text: {cosine:.5f}": True},
+        ),
+    ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""A corpus as it grows: time a passage, and peak memory beside the vectors themselves, in a fresh process for each size."""
+"""A growing corpus: time per passage, and peak memory not counting the vectors themselves.
+
+Each size has a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,14 @@ WITHIN = 1.10
 
 
 def encode(count: int) -> None:
-    """In a process of its own: prints milliseconds a passage, and the process's peak memory less the vectors that it returns, in MB."""
+    """Print milliseconds per passage, and the peak memory of this process in MB.
+
+    The vectors that it returns are not counted.
+    """
     model, texts = cde.load_mini_cde(), many(count)
     context = model.embed_context(texts)
     model.encode_documents(texts[:256], context)
-    model.second_stage_model.tokens.forget()  # or the first thousand would come out of memory
+    model.second_stage_model.tokens.forget()  # or some of the texts would come from the cache
     memory = PeakMemory(psutil.Process().pid)
     memory.start()
     start = time.perf_counter()
@@ -40,23 +46,19 @@ def run() -> list[Row]:
         command = [sys.executable, "-m", "benchmarks.growth", str(count)]
         done = subprocess.run(command, cwd=PROJECT_ROOT, check=True, capture_output=True, text=True)
         found[count] = json.loads(done.stdout.splitlines()[-1])
-        print(
-            f"{count:,} passages: {found[count]['ms']:.2f} ms each, peak {found[count]['MB']:.0f} MB",
-            flush=True,
-        )
+        print(f"{count:,} passages: {found[count]}", flush=True)
     rows = []
     for count in SIZES[1:]:
-        for unit, what in (("ms", "time a passage"), ("MB", "peak memory beside the vectors")):
-            ours, first = Spread((found[count][unit],)), Spread((found[SIZES[0]][unit],))
+        for unit, what in (("ms", "time per passage"), ("MB", "peak memory without the vectors")):
             rows.append(
                 Row(
-                    f"encoding {count:,} passages, {what}",
-                    f"with {SIZES[0]:,}",
-                    ours,
-                    first,
-                    unit,
-                    WITHIN,
-                    None,
+                    what=f"encoding {count:,} passages, {what}",
+                    against=f"with {SIZES[0]:,}",
+                    ours=Spread((found[count][unit],)),
+                    theirs=Spread((found[SIZES[0]][unit],)),
+                    unit=unit,
+                    floor=WITHIN,
+                    goal=None,
                     at_most=True,
                 )
             )

@@ -1,4 +1,4 @@
-"""One question to the small contextual model, in a context of 512."""
+"""One question to the small contextual model, in a context of 512 texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run() -> list[Row]:
     turn = itertools.cycle(questions())
 
     def forget() -> None:
-        states.forget()  # or a question would come out of memory
+        states.forget()  # or a question would come from the cache
 
     def in_context() -> None:
         model.encode_queries([next(turn)], context)
@@ -37,31 +37,31 @@ def run() -> list[Row]:
     for warm in (in_context, plain):
         timed(warm, repeats=10, before=forget)
     ours, theirs = [], []
-    for _ in range(REPEATS):  # in turn, so that both see the same machine
+    for _ in range(REPEATS):  # in turn, so that both meet the same load
         ours += timed(in_context, repeats=1, before=forget).values
         theirs += timed(plain, repeats=1).values
-    per_query = [Spread(tuple(1000 * second for second in values)) for values in (ours, theirs)]
-    whole = Spread(
-        tuple(1000 * second for second in timed(from_scratch, repeats=5, before=forget).values)
+    ours_ms, theirs_ms, whole_ms = (
+        Spread(tuple(1000 * second for second in seconds))
+        for seconds in (ours, theirs, timed(from_scratch, repeats=5, before=forget).values)
     )
     return [
         Row(
-            "mini CDE, one query in a context of 512",
-            "the context embedded for each query",
-            per_query[0],
-            whole,
-            "ms",
-            4,
-            20,
+            what="mini CDE, one query in a context of 512",
+            against="the context embedded for each query",
+            ours=ours_ms,
+            theirs=whole_ms,
+            unit="ms",
+            floor=4,
+            goal=20,
         ),
         Row(
-            "the same query",
-            "a plain MiniLM query",
-            per_query[0],
-            per_query[1],
-            "ms",
-            1.5,
-            1.2,
+            what="the same query",
+            against="a plain MiniLM query",
+            ours=ours_ms,
+            theirs=theirs_ms,
+            unit="ms",
+            floor=1.5,
+            goal=1.2,
             at_most=True,
         ),
     ]

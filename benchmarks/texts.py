@@ -1,4 +1,4 @@
-"""Real texts for the parts: what the project itself holds, of mixed length, or recombined to any number."""
+"""Real texts for the parts: those of the project, of mixed length, or as many as wanted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def questions() -> list[str]:
 
 
 def mixed(count: int, seed: int = 0) -> list[str]:
-    """`count` of the passages, the questions and the notebooks' cells, drawn without replacement: from a line to a page."""
+    """`count` texts from a line to a page long, drawn without replacement.
+
+    They are the bundled passages and questions, and the cells of the notebooks.
+    """
     cells = [
         cell.source
         for path in sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb"))
@@ -43,7 +46,10 @@ def mixed(count: int, seed: int = 0) -> list[str]:
 
 
 def many(count: int, seed: int = 0) -> list[str]:
-    """`count` passages put together from the sentences of the bundled ones, of their length; no two are the same."""
+    """`count` passages as long as the bundled ones, put together from their sentences.
+
+    No two are the same.
+    """
     pool = [re.split(r"(?<=[.?!]) ", text) for text in passages()]
     sentences = sorted({sentence for passage in pool for sentence in passage})
     rng, made = random.Random(seed), {}

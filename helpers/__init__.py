@@ -1,22 +1,30 @@
 """What the four notebooks share, so that their cells hold only the lesson.
 
-Floors, imports run upward only:
+Four floors. A module imports from its own floor or a lower one, and never in a circle:
 
-1. `device`, `console`, `artifacts`: where to compute, how to speak, what may be loaded.
-2. `tokens`, `similarity`, `projection`, `retrieval`, `cde`: text and numbers in, numbers out.
-3. `charts`, `tables`, `openai_api`, `exercises`: what a reader sees and talks to.
-4. `session`, `doctor`, `execute`: the start of a notebook, a report, a headless run.
+1. `settings`, `files`, `device`, `console`, `tokens`, `similarity`: environment and keys, whole
+   files, where to compute, how to print, text and numbers.
+2. `artifacts`, `tables`, `charts`, `token_map`: what may be loaded and from where; what a reader
+   sees.
+3. `projection`, `retrieval`, `openai_api`, `local_server`, `cde`: t-SNE, search and its measures,
+   the API, the contextual models.
+4. `exercises`, `session`, `doctor`, `execute`: hints, the start of a notebook, a report, headless
+   runs.
 """
 
 import os
 from pathlib import Path
 
-# Threads that wait shall soon sleep, or two kernels on one laptop take 1.5 to 3 times as long; not at once, or one short text takes 1.4 times
-# as long. Read when torch is loaded; the second by GNU's OpenMP alone, in spins of a few nanoseconds.
+# A fallback: OpenMP reads both when torch is loaded, which may have happened already. run.py, the
+# kernel that it installs and the image set the same values before Python starts.
+#
+# Threads that wait for work should go to sleep soon: when they spin, two kernels on one laptop take
+# 1.5 to 3 times as long. They should not sleep at once either, or a single short text takes 1.4
+# times as long. GNU's OpenMP alone reads the spin count, in spins of a few nanoseconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 __version__ = "0.1.0"
 
-#: Folder that holds `notebooks`, `themes`, `data` and this package.
+#: The folder that holds `notebooks`, `themes`, `data` and this package.
 PROJECT_ROOT = Path(__file__).resolve().parent.parent

@@ -1,23 +1,18 @@
 """What every stored notebook promises, apart from running again (nbval does that, `pytest notebooks`)."""
 
-import json
 import re
 
 import nbformat
 import pytest
 
+from tests.support import notebooks
 from tests.support.lessons import PATHS, exercises
-
-MEGABYTE = 1_000_000
+from tests.support.notebooks import code_cells
 
 
 @pytest.fixture(params=PATHS, ids=lambda path: path.stem[:2])
 def notebook(request):
     return nbformat.read(request.param, as_version=4)
-
-
-def code_cells(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def text_of(notebook):
@@ -30,17 +25,13 @@ def test_the_series_is_complete():
 
 @pytest.mark.gate
 def test_outputs_come_from_one_run_from_the_top(notebook):
-    counts = [cell.execution_count for cell in code_cells(notebook)]
-    assert counts == list(range(1, len(counts) + 1)), "store them: python run.py execute --store"
+    faults = notebooks.not_from_one_run(notebook)
+    assert not faults, "store them: python run.py execute --store"
 
 
 @pytest.mark.gate
 def test_no_cell_is_stored_with_an_error(notebook):
-    assert not [
-        cell.id
-        for cell in code_cells(notebook)
-        if any(o.output_type == "error" for o in cell.outputs)
-    ]
+    assert not notebooks.stored_errors(notebook)
 
 
 def test_cells_whose_output_must_repeat_have_one(notebook):
@@ -55,35 +46,24 @@ def test_cells_whose_output_must_repeat_have_one(notebook):
 
 @pytest.mark.gate
 def test_no_widget_and_no_state_of_a_machine_is_stored(notebook):
-    assert set(notebook.metadata) == {"kernelspec", "language_info"}
-    assert notebook.metadata.kernelspec.name == "python3"
-    assert "jupyter.widget" not in json.dumps(notebook)
+    assert not notebooks.stored_state(notebook)
 
 
 @pytest.mark.gate
 def test_every_picture_is_described_in_words(notebook):
-    pictures = 0
-    for cell in code_cells(notebook):
-        for output in cell.outputs:
-            if "image/png" in output.get("data", {}):
-                pictures += 1
-                alt = output.metadata.get("image/png", {}).get("alt", "")
-                assert len(alt) >= 60, f"{cell.id} has a picture without a description"
-    assert pictures >= 2
+    assert len(notebooks.pictures(notebook)) >= 2
+    assert not notebooks.pictures_without_words(notebook)
 
 
 @pytest.mark.gate
 def test_charts_ask_no_server(notebook):
-    for cell in code_cells(notebook):
-        for output in cell.outputs:
-            page = str(output.get("data", {}).get("text/html", ""))
-            assert not re.search(r"<script|https?://", page), cell.id
+    assert not notebooks.pages_that_ask_a_server(notebook)
 
 
 @pytest.mark.gate
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem[:2])
 def test_a_notebook_is_at_most_a_megabyte(path):
-    assert path.stat().st_size <= MEGABYTE
+    assert not notebooks.too_large(path)
 
 
 def test_cell_ids_are_stable_names(notebook):

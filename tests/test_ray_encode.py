@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.letters import IMPORTABLE, Broken, Deadly, Letters
-from support.processes import python
 
 from helpers import PROJECT_ROOT
 from helpers.cde import CDE, encode_corpus, ray_encode, read_vectors
+from tests.support.letters import IMPORTABLE, Broken, Deadly, Letters
+from tests.support.processes import python
 
 COUNTRY = PROJECT_ROOT / "data" / "country"
 TINY = partial(CDE.load, Path(__file__).parent / "fixtures" / "cde" / "bert")
