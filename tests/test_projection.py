@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from sklearn.metrics.pairwise import cosine_similarity
 
 from helpers import projection
 
@@ -110,3 +111,62 @@ def test_a_map_that_cannot_be_stored_is_returned_all_the_same(tmp_path, monkeypa
         assert projection.tsne_2d(
             np.random.default_rng(1).normal(size=(60, 8)), perplexity=5, progress=False
         ).shape == (60, 2)
+
+
+def test_exact_neighbours_equal_brute_force():
+    rows = np.random.default_rng(5).normal(size=(700, 12)).astype(np.float32)  # more than one block
+    similarity = cosine_similarity(rows)
+    np.fill_diagonal(similarity, -np.inf)
+    indices, distances = projection.cosine_neighbours(rows, 7)
+    assert (indices == np.argsort(-similarity, axis=1)[:, :7]).all()
+    assert distances == pytest.approx(1 - np.sort(similarity, axis=1)[:, ::-1][:, :7], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_the_shipped_map_belongs_to_these_weights_and_keeps_its_neighbours(table):
+    path = projection.SHIPPED / f"{projection.cache_key(table, 30, 42)}.npz"
+    assert path.is_file(), "weights or parameters changed: python -m helpers.projection"
+    points = projection.tsne_2d(table)
+    assert points.shape == (30_522, 2)
+    assert projection.neighbour_recall(table, points) >= 0.37
+
+
+@pytest.mark.slow
+def test_tsne_computed_live_keeps_neighbours(table):
+    """scikit-learn's TSNE(metric="cosine") reaches 0.383 on these vectors."""
+    points = projection.tsne_2d(table, cache=False, progress=False)
+    assert projection.neighbour_recall(table, points) >= 0.37
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch, few_steps):
+    monkeypatch.setattr(projection, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(projection, "LOCAL", tmp_path / "local")
+    return np.random.default_rng(1).normal(size=(200, 8)).astype(np.float32)
+
+
+def test_a_map_is_stored_once_and_read_back(small, capsys):
+    first = projection.tsne_2d(small, perplexity=10)
+    assert "about" in capsys.readouterr().out
+    assert (projection.tsne_2d(small, perplexity=10) == first).all()
+    assert capsys.readouterr().out == ""
+    assert len(list(projection.LOCAL.iterdir())) == 1
+    projection.tsne_2d(small, perplexity=11, progress=False)
+    assert len(list(projection.LOCAL.iterdir())) == 2, "another parameter is another map"
+
+
+def test_a_damaged_map_is_named_and_computed_anew(small):
+    projection.tsne_2d(small, perplexity=10, progress=False)
+    (path,) = projection.LOCAL.iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="damaged"):
+        points = projection.tsne_2d(small, perplexity=10, progress=False)
+    assert np.isfinite(points).all()
+    assert (projection.tsne_2d(small, perplexity=10) == points).all(), (
+        "the damaged file was replaced"
+    )
+
+
+def test_too_few_rows_for_the_perplexity_are_refused(small):
+    with pytest.raises(ValueError, match="Lower it"):
+        projection.tsne_2d(small[:61], perplexity=30)

@@ -1,10 +1,12 @@
 """Settings: the environment, `.env` in whatever form an editor saved it, and keys."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
-from helpers import settings
+from helpers import PROJECT_ROOT, settings
 from helpers.settings import OPENAI_VARIABLES
 
 
@@ -87,3 +89,30 @@ def test_a_key_that_cannot_be_sent_is_refused_without_showing_it(env, key):
     ) as caught:
         env(f"OPENAI_API_KEY={key}\n".encode())
     assert "planted" not in str(caught.value)
+
+
+def test_a_kernel_is_live_only_with_a_front_end(monkeypatch):
+    for name in (*settings.FRONT_ENDS, "EMBEDDINGS_HEADLESS"):
+        monkeypatch.delenv(name, raising=False)
+    assert not settings.is_live()
+    monkeypatch.setenv("JPY_SESSION_NAME", "x")
+    assert settings.is_live()
+    monkeypatch.setenv("EMBEDDINGS_HEADLESS", "1")
+    assert not settings.is_live()
+
+
+def test_tests_and_stored_outputs_run_without_anybodys_key():
+    code = (
+        "import os; from helpers.settings import clean_environment; clean_environment();"
+        "print(any(name.startswith('OPENAI_') for name in os.environ), os.environ['EMBEDDINGS_SOURCE'])"
+    )
+    planted = {
+        **os.environ,
+        "OPENAI_API_KEY": "planted",
+        "OPENAI_BASE_URL": "https://provider.example",
+        "EMBEDDINGS_SOURCE": "hub",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=planted, cwd=PROJECT_ROOT
+    )
+    assert done.stdout.split() == ["False", "bundled"], done.stderr
