@@ -1,4 +1,4 @@
-"""Which endpoint answers, what its answers hold, and what is said when it misbehaves: the real SDK over real HTTP."""
+"""Which endpoint answers, what its answers hold, and what is said when it misbehaves: over real HTTP."""
 
 import os
 import time
@@ -7,9 +7,9 @@ import numpy as np
 import openai
 import pytest
 from openai import OpenAI
-from support.endpoint import answer_with, running, vector
 
 from helpers import openai_api, settings
+from tests.support.endpoint import answer_with, running, vector
 
 KEY = "planted-key-0123456789"
 TEXTS = ["one", "two", "three"]

@@ -11,9 +11,9 @@ import nbformat
 import psutil
 import pytest
 from nbclient import NotebookClient
-from support.endpoint import running
 
 from helpers import PROJECT_ROOT
+from tests.support.endpoint import running
 
 KEY = "sk-planted-0123456789abcdef"
 
