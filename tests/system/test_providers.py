@@ -1,5 +1,5 @@
-"""Somebody else's provider and key, in real kernels: notebook 1 runs through, says what the provider
-does differently, and shows the key nowhere; neither does the report for a bug report."""
+"""Another provider and its key, in real kernels: notebook 1 runs through, says what the provider
+does differently, and shows the key nowhere; nor does the report of `run.py doctor`."""
 
 import json
 import os
@@ -77,7 +77,7 @@ def assert_no_key(found):
 
 
 def kernels(folder):
-    """What still runs, or left its connection file, for a run with its runtime files in `folder`."""
+    """What still runs, or left its connection file, for a run with runtime files in `folder`."""
     alive = [
         process.pid
         for process in psutil.process_iter(["cmdline"])
@@ -86,7 +86,7 @@ def kernels(folder):
     return alive + list(folder.rglob("kernel-*.json"))
 
 
-# --- whole runs of notebook 1 -----------------------------------------------------------------------
+# --- whole runs of notebook 1 ---------------------------------------------------------------------
 
 
 def test_notebook_1_runs_on_a_provider_with_every_quirk_and_names_each(tmp_path):
@@ -137,7 +137,7 @@ def test_a_run_that_fails_shows_no_key_and_what_to_do_and_leaves_no_kernel(endpo
     assert kernels(tmp_path) == []
 
 
-# --- a live kernel, and the report ------------------------------------------------------------------
+# --- a live kernel, and the report ----------------------------------------------------------------
 
 
 def test_a_live_kernel_shows_no_key_in_a_traceback(endpoint, monkeypatch):
