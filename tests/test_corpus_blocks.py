@@ -47,8 +47,8 @@ def test_blocks_read_in_any_order_give_the_whole_corpus_once(parquet, tmp_path, 
     assert [block.number for block in blocks] == list(range(7))
     assert {block.rows for block in blocks[:3]} == {8}
     read = {block.number: corpus_blocks.read_block(block) for block in reversed(blocks)}
-    assert sum((read[number][0] for number in range(7)), []) == IDS
-    assert sum((read[number][1] for number in range(7)), []) == TEXTS and "" in TEXTS
+    assert [name for number in range(7) for name in read[number][0]] == IDS
+    assert [text for number in range(7) for text in read[number][1]] == TEXTS and "" in TEXTS
 
 
 def test_a_folder_in_beir_layout_gives_its_corpus_and_not_its_queries():
