@@ -47,7 +47,7 @@ def test_blocks_read_in_any_order_give_the_whole_corpus_once(parquet, tmp_path, 
     assert [block.number for block in blocks] == list(range(7))
     assert {block.rows for block in blocks[:3]} == {8}
     read = {block.number: corpus_blocks.read_block(block) for block in reversed(blocks)}
-    assert [i for number in range(7) for i in read[number][0]] == IDS
+    assert [name for number in range(7) for name in read[number][0]] == IDS
     assert [text for number in range(7) for text in read[number][1]] == TEXTS and "" in TEXTS
 
 

@@ -75,9 +75,9 @@ def wait_until(
     return answer
 
 
-def family(process: subprocess.Popen) -> list[psutil.Process]:
+def family(pid: int) -> list[psutil.Process]:
     """All processes that a process started, and those that they started."""
-    return psutil.Process(process.pid).children(recursive=True)
+    return psutil.Process(pid).children(recursive=True)
 
 
 def survivors(processes: Sequence[psutil.Process], *, seconds: float) -> list[psutil.Process]:
