@@ -204,7 +204,7 @@ def test_no_list_of_versions_names_an_index_a_place_or_a_host():
 
 @pytest.mark.slow
 def test_the_weekly_workflow_draws_new_examples_and_more_of_them():
-    code = "from test_properties import quick; print(quick.derandomize, quick.max_examples)"
+    code = "from tests.test_properties import quick; print(quick.derandomize, quick.max_examples)"
     drawn = {}
     for profile in ("series", "weekly"):
         environment = {**os.environ, "HYPOTHESIS_PROFILE": profile, "CI": "true"}
@@ -213,7 +213,7 @@ def test_the_weekly_workflow_draws_new_examples_and_more_of_them():
             capture_output=True,
             text=True,
             env=environment,
-            cwd=PROJECT_ROOT / "tests",
+            cwd=PROJECT_ROOT,
         )
         derandomize, count = done.stdout.split()
         drawn[profile] = derandomize == "False", int(count)
