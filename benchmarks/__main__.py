@@ -1,7 +1,7 @@
 """All parts, each in a process of its own: `python -m benchmarks [--store] [part ...]`.
 
-Exit status 1 when a ratio is below its floor or a claim does not hold. `--store` writes the table into
-benchmarks/README.md.
+Exit status 1 when a ratio is below its floor or a claim does not hold. `--store` writes the table
+into benchmarks/README.md.
 """
 
 from __future__ import annotations

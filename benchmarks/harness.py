@@ -1,4 +1,4 @@
-"""What every part shares: timing, a row of the table, the machine in words, and the command line of a part."""
+"""What all parts share: timing, rows of the table, the machine in words, the command line."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ class Row:
 
     Attributes:
         ours, theirs: what was measured, in `unit`; smaller is better.
-        floor, goal: bounds of the ratio: of theirs / ours ("times as fast") or, with `at_most`, of ours / theirs.
+        floor, goal: bounds on the ratio, which is theirs / ours ("times as fast") or, with
+            `at_most`, ours / theirs.
         claims: further conditions, each with whether it held.
     """
 
@@ -102,13 +103,19 @@ class Row:
         )
 
 
-HEADER = "| what | against | ratio | floor | goal | goal reached | measured | also |\n|---|---|---|---|---|---|---|---|"
+HEADER = (
+    "| what | against | ratio | floor | goal | goal reached | measured | also |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
 
 
 def timed(
     call: Callable[[], Any], repeats: int = 5, *, before: Callable[[], Any] | None = None
 ) -> Spread:
-    """Seconds of `call`; once when it takes over a minute. `before` runs ahead of each call, outside the time."""
+    """Seconds that `call` takes; measured only once if that is over a minute.
+
+    `before` runs ahead of each call and is not timed.
+    """
     values: list[float] = []
     while len(values) < repeats:
         if before is not None:
@@ -140,15 +147,21 @@ def machine() -> str:
             name,
         )
     libraries = ", ".join(f"{name} {version(name).split('+')[0]}" for name in LIBRARIES)
+    gigabytes = psutil.virtual_memory().total / 2**30
     return (
-        f"{name}, {psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GB, {platform.system()}, device {pick_device()}, "
-        f"{use_threads()} threads of torch ({torch.backends.cpu.get_cpu_capability()}), {date.today().isoformat()}; "
+        f"{name}, {psutil.cpu_count()} cores, {gigabytes:.0f} GB, {platform.system()}, "
+        f"device {pick_device()}, {use_threads()} threads of torch "
+        f"({torch.backends.cpu.get_cpu_capability()}), {date.today().isoformat()}; "
         f"Python {platform.python_version()}, {libraries}"
     )
 
 
 def part(run: Callable[[], list[Row]]) -> int:
-    """Command line of one part: prints its rows, writes them to the file that `BENCHMARK_ROWS` names. 1 when a floor is not reached."""
+    """Command line of one part: print its rows, and write them to the file `BENCHMARK_ROWS`.
+
+    Returns:
+        The exit status: 1 if a row misses its floor.
+    """
     print(machine(), flush=True)
     rows = run()
     print(HEADER, *(row.markdown() for row in rows), sep="\n", flush=True)

@@ -12,16 +12,8 @@ from .settings import choice
 
 THEMES = PROJECT_ROOT / "themes"
 WIDTH = 100
-STYLES = (
-    "title",
-    "muted",
-    "token",
-    "score",
-    "focus",
-    "success",
-    "warning",
-    "error",
-)  # what the series prints with
+#: Styles that the series prints with; every theme defines them.
+STYLES = ("title", "muted", "token", "score", "focus", "success", "warning", "error")
 
 
 def load_theme(name: str) -> Theme:
@@ -40,10 +32,11 @@ def load_theme(name: str) -> Theme:
     try:
         theme = Theme.read(str(path))
         if missing := [style for style in STYLES if style not in theme.style_names]:
-            raise ValueError(f"it lacks {', '.join(missing)}")
+            raise ValueError(f"missing: {', '.join(missing)}")
     except Exception as error:  # configparser and rich raise many kinds; the reader needs one
         raise ValueError(
-            f"themes/{path.name} cannot be read ({type(error).__name__}: {error}). Restore it: git checkout -- themes"
+            f"themes/{path.name} cannot be read ({type(error).__name__}: {error}). "
+            "Restore it: git checkout -- themes"
         ) from error
     return theme
 

@@ -1,4 +1,4 @@
-"""What the environment and `.env` say: the one place where variables are read and keys are hidden."""
+"""Environment variables and `.env`: the one place that reads them and hides their keys."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CLEAN_ENVIRONMENT = {
 
 
 def choice(name: str) -> str:
-    """Value of an environment variable in lower case, without surrounding spaces; empty if unset."""
+    """Value of an environment variable, stripped and in lower case; empty if unset."""
     return os.environ.get(name, "").strip().lower()
 
 
@@ -41,7 +41,8 @@ def source() -> str:
     value = choice("EMBEDDINGS_SOURCE") or "bundled"
     if value not in SOURCES:
         raise ValueError(
-            f"EMBEDDINGS_SOURCE={value!r} is unknown. Set it to bundled or hub and restart the kernel."
+            f"EMBEDDINGS_SOURCE={value!r} is unknown. "
+            "Set it to bundled or hub and restart the kernel."
         )
     return value
 
@@ -86,7 +87,8 @@ def load_env() -> None:
     if not all("!" <= character <= "~" for character in os.environ.get("OPENAI_API_KEY", "")):
         raise ValueError(
             "OPENAI_API_KEY contains a character that no key has: a space, or a dash or quote that "
-            "a word processor made typographic. Copy the key into .env again and restart the kernel."
+            "a word processor made typographic. Copy the key into .env again and "
+            "restart the kernel."
         )
 
 

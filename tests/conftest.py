@@ -1,4 +1,4 @@
-"""The real model, loaded once for all tests. The environment is set by `tests/support/plugin.py`."""
+"""The real model, loaded once for all tests; `tests/support/plugin.py` sets the environment."""
 
 import pytest
 

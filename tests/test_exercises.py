@@ -111,18 +111,18 @@ def test_ids_right(encoder):
 RATE = 3446
 
 
-def _cosines(table):
+def cosines(table):
     return table @ table[RATE] / np.linalg.norm(table, axis=1)
 
 
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (lambda t: lambda i, k: np.argsort(-_cosines(t))[:k], "leave it out"),
-        (lambda t: lambda i, k: np.argsort(_cosines(t))[:k], "farthest"),
+        (lambda t: lambda i, k: np.argsort(-cosines(t))[:k], "leave it out"),
+        (lambda t: lambda i, k: np.argsort(cosines(t))[:k], "farthest"),
         (lambda t: lambda i, k: np.argsort(-(t @ t[i]))[1 : k + 1], "dot product"),
-        (lambda t: lambda i, k: np.argsort(-_cosines(t))[k:0:-1], "another order"),
-        (lambda t: lambda i, k: np.argsort(-_cosines(t))[1:k], "3 ids are expected"),
+        (lambda t: lambda i, k: np.argsort(-cosines(t))[k:0:-1], "another order"),
+        (lambda t: lambda i, k: np.argsort(-cosines(t))[1:k], "3 ids are expected"),
         (lambda t: lambda i, k: ["rates", "rating", "##rate"], "whole numbers"),
         (lambda t: lambda i, k: [1, 2, 3], "Normalise every row"),
     ],
@@ -134,7 +134,7 @@ def test_nearest_token_mistakes(table, function, words):
 
 def test_nearest_tokens_right(table):
     assert ex.check_nearest_tokens(
-        lambda i, k: np.argsort(-_cosines(table))[1 : k + 1], table, RATE
+        lambda i, k: np.argsort(-cosines(table))[1 : k + 1], table, RATE
     ).correct
 
 
@@ -164,7 +164,7 @@ def test_pieces_right(encoder):
     ).correct
 
 
-def _unit(v):
+def unit(v):
     return v / v.norm()
 
 
@@ -173,7 +173,7 @@ def _unit(v):
     [
         (lambda v, m: v[m == 1].mean(dim=0), "length is not 1"),
         (lambda v, m: v[0], "[CLS]"),
-        (lambda v, m: _unit(v.mean(dim=0)), "padding was averaged"),
+        (lambda v, m: unit(v.mean(dim=0)), "padding was averaged"),
         (lambda v, m: v[m == 1].sum(dim=0), "divide by the norm"),
         (lambda v, m: v[m == 1].max(dim=0).values, "max pooling"),
         (lambda v, m: v.mean(dim=1), "wrong axis"),
@@ -186,7 +186,7 @@ def test_pooling_mistakes(function, words):
 
 
 def test_pooling_right():
-    assert ex.check_pooling(lambda v, m: _unit(v[m == 1].mean(dim=0))).correct
+    assert ex.check_pooling(lambda v, m: unit(v[m == 1].mean(dim=0))).correct
 
 
 COSINES = [1.0, 0.99, 0.78, 0.64, 0.61, 0.64, 0.63, 0.41]
@@ -261,7 +261,7 @@ def test_rank_right():
     ).correct
 
 
-class _Context:
+class Context:
     def __init__(self, n):
         self.ids = range(n)
 
@@ -271,9 +271,9 @@ class _Context:
     [
         (..., "replace it"),
         (np.zeros((50, 3)), "context itself"),
-        (_Context(600), "All documents"),
-        (_Context(1), "One document only"),
-        (_Context(40), "40 documents"),
+        (Context(600), "All documents"),
+        (Context(1), "One document only"),
+        (Context(40), "40 documents"),
     ],
 )
 def test_context_mistakes(answer, words):
@@ -282,7 +282,7 @@ def test_context_mistakes(answer, words):
 
 
 def test_context_right():
-    assert ex.check_context(_Context(50), corpus_size=600, wanted=50).correct
+    assert ex.check_context(Context(50), corpus_size=600, wanted=50).correct
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import ast
 import re
 import socket
 import subprocess
-import sys
 import tokenize
 from urllib.parse import unquote
 
@@ -15,6 +14,7 @@ import yaml
 import run
 from helpers import PROJECT_ROOT, console
 from tests.support import contrast, notebooks
+from tests.support.processes import python, run_python, started_python
 
 pytestmark = pytest.mark.gate
 
@@ -50,8 +50,7 @@ BAD = {  # put together here, so that this file itself passes
 
 def check(tool, *arguments):
     """The finished process of a tool; status 2 or more says that the tool itself could not run."""
-    command = [sys.executable, "-m", *tool, *map(str, arguments)]
-    return subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True)
+    return run_python("-m", *tool, *arguments, timeout=600)
 
 
 def as_notebook(path, source, kind):
@@ -78,17 +77,8 @@ def files():
 @pytest.fixture(scope="module")
 def types():
     """The type checker in the background: without its cache it takes as long as all other gates."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *TYPES],
-        cwd=PROJECT_ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    yield process
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    with started_python("-m", *TYPES) as process:
+        yield process
 
 
 @pytest.mark.parametrize("tool", ON_FILES)
@@ -389,7 +379,7 @@ print("this machine answers")
 
 
 def test_tests_and_kernels_reach_this_machine_and_no_network():
-    done = subprocess.run([sys.executable, "-c", REACH], capture_output=True, text=True)
+    done = python(REACH)
     assert done.stdout.count("the network is cut while tests run") == 3 and done.stdout.endswith(
         "this machine answers\n"
     ), done.stderr
@@ -473,12 +463,33 @@ def test_a_bad_file_of_tests_does_not_pass(source):
     assert faults_of_tests(source, {"test_other"})
 
 
+def unknown_tests(page, sources):
+    """Tests that a page names between backticks and that no source defines."""
+    nodes = (node for source in sources for node in ast.walk(ast.parse(source)))
+    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    return sorted(set(re.findall(r"`(test_\w+)`", page)) - defined)
+
+
+def test_every_test_that_the_table_of_faults_names_exists():
+    folder = PROJECT_ROOT / "tests"
+    sources = [path.read_text(encoding="utf-8") for path in folder.rglob("test_*.py")]
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert page.count("`test_") > 50 and not unknown_tests(page, sources)
+
+
+def test_a_table_that_names_a_test_that_is_gone_does_not_pass():
+    source = "def test_one(): ...\n\nclass TestTwo:\n    def test_two(self): ..."
+    assert not unknown_tests("`test_one`, `test_two`, `test_*.py`", [source])
+    assert unknown_tests("`test_one`, `test_on`", [source]) == ["test_on"]
+    assert unknown_tests("`test_three`", ["def f():\n    test_three()"]) == ["test_three"]
+
+
 # --- types, which have been running since the first gate ------------------------------------------
 
 
 def test_the_types_fit(types):
-    printed, _ = types.communicate()
-    assert types.returncode == 0, printed
+    printed = types.communicate()
+    assert types.returncode == 0, "".join(printed)
 
 
 def test_a_type_that_does_not_fit_does_not_pass(tmp_path):

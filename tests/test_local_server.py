@@ -1,9 +1,6 @@
 """The local server, spoken to by the real SDK over real HTTP, and by others who should not."""
 
 import socket
-import subprocess
-import sys
-import textwrap
 import threading
 import urllib.error
 import urllib.request
@@ -15,8 +12,8 @@ import psutil
 import pytest
 from openai import OpenAI
 
-from helpers import PROJECT_ROOT
 from helpers.local_server import LOCAL_MODEL, MAX_BODY_BYTES, LocalServer
+from tests.support.processes import python
 
 SENTENCES = ["I have no interest in politics", "The bank's interest rate rises"]
 
@@ -164,15 +161,12 @@ def test_the_server_listens_on_loopback_and_frees_its_port(encoder):
 
 
 def test_the_server_ends_with_a_kernel_that_is_killed():
-    code = textwrap.dedent("""
+    done = python("""
         import os, signal
         from helpers.local_server import local_server
         print(local_server()._socket.getsockname()[1], flush=True)
         os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
     """)
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT_ROOT
-    )
     address = ("127.0.0.1", int(done.stdout))
     with pytest.raises(OSError), socket.create_connection(address, timeout=2):
         pass

@@ -1,4 +1,4 @@
-"""What every stored notebook promises, apart from running again (nbval does that, `pytest notebooks`)."""
+"""What every stored notebook promises; that it runs again is checked by nbval on `notebooks/`."""
 
 import re
 

@@ -1,4 +1,7 @@
-"""Text that nobody should type and somebody will: every place that takes it gives the right result or one clear error."""
+"""Text that nobody should type and somebody will.
+
+Every place that takes text gives the right result or one clear error.
+"""
 
 import json
 import xml.etree.ElementTree as ET
@@ -46,7 +49,7 @@ def is_whole(text):
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-# --- the model ----------------------------------------------------------------------------------------
+# --- the model ------------------------------------------------------------------------------------
 
 
 def test_the_models_give_every_text_a_vector_of_length_1_or_say_why_not(encoder, text):
@@ -67,7 +70,7 @@ def test_a_list_that_holds_no_texts_is_refused_with_the_kind_it_holds(encoder, t
         load_mini_cde().encode_documents(texts)
 
 
-# --- over HTTP ----------------------------------------------------------------------------------------
+# --- over HTTP ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +98,7 @@ def test_a_text_over_http_gets_its_vector_or_the_reason(client, encoder, text):
     assert answer.data[0].embedding == pytest.approx(encoder.encode(text), abs=1e-6)
 
 
-# --- the console --------------------------------------------------------------------------------------
+# --- the console ----------------------------------------------------------------------------------
 
 
 def shown(*things):
@@ -141,7 +144,7 @@ def test_titles_and_names_are_text_as_well(text):
     assert "\x1b[31m" not in printed
 
 
-# --- charts -------------------------------------------------------------------------------------------
+# --- charts ---------------------------------------------------------------------------------------
 
 
 def heatmap(text):
@@ -258,7 +261,7 @@ def test_the_heatmaps_of_seaborn_take_every_text_as_text(text, monkeypatch):
     assert drawn[0]["text/plain"] == tokens.visible(text)
 
 
-# --- what a learner types into a notebook -------------------------------------------------------------
+# --- what a learner types into a notebook ---------------------------------------------------------
 
 
 def cell_of(notebook, words):
@@ -274,10 +277,14 @@ def cell_of(notebook, words):
 def lesson(encoder, table):
     """The two functions that notebooks 2 and 3 put behind a box, as they stand there."""
     names = {
-        "encoder": encoder, "tokenizer": encoder.tokenizer, "table": table, "vocabulary": tokens.vocabulary_frame(encoder.tokenizer),
-    }  # fmt: skip
+        "encoder": encoder,
+        "tokenizer": encoder.tokenizer,
+        "table": table,
+        "vocabulary": tokens.vocabulary_frame(encoder.tokenizer),
+    }
     setup = (
-        "from helpers import session, tables, tokens\nfrom helpers.similarity import cosine_matrix, nearest\n"
+        "from helpers import session, tables, tokens\n"
+        "from helpers.similarity import cosine_matrix, nearest\n"
         "from helpers.console import get_console\nconsole = get_console()\n"
     )
     for notebook, words in (("02", "def show_nearest"), ("03", "def part(")):

@@ -1,4 +1,4 @@
-"""Which endpoint answers, what its answers hold, and what is said when it misbehaves."""
+"""Which endpoint answers, what its answers hold, how its faults are reported: over real HTTP."""
 
 import os
 import time

@@ -69,9 +69,16 @@ def bare_pickle(path):
 
 
 FAULTS = [
-    cut, emptied, one_altered_byte, other_names_of_another_version, other_shape_of_another_version, numbers_that_are_not_finite,
-    words, pickled_code, bare_pickle,
-]  # fmt: skip
+    cut,
+    emptied,
+    one_altered_byte,
+    other_names_of_another_version,
+    other_shape_of_another_version,
+    numbers_that_are_not_finite,
+    words,
+    pickled_code,
+    bare_pickle,
+]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)

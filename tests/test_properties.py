@@ -1,9 +1,11 @@
-"""What holds for any input: one property at least for every public function of `helpers`, on inputs that nobody thought of."""
+"""What holds for any input: at least one property for every public function of `helpers`.
+
+The inputs are drawn at random, so that they are ones that nobody thought of.
+"""
 
 import importlib
 import inspect
 import json
-import os
 import pkgutil
 import tempfile
 from collections import Counter
@@ -16,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given
+from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -36,17 +38,7 @@ from helpers import (
     tokens,
 )
 from helpers.console import get_console
-
-# The same examples on every run; in the weekly workflow new ones, and more of them. What fails there
-# fails here too with the seed from its log: HYPOTHESIS_PROFILE=weekly ... --hypothesis-seed=SEED
-every_run = {"deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow]}
-hypothesis_settings.register_profile("series", **every_run, derandomize=True, max_examples=40)
-hypothesis_settings.register_profile(
-    "weekly", **every_run, derandomize=False, max_examples=400, print_blob=True
-)
-hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "series"))
-quick = hypothesis_settings()
-few = hypothesis_settings(max_examples=quick.max_examples // 5)
+from tests.support.examples import few, quick
 
 any_text = st.text(st.characters() | st.sampled_from("\x00\x1b\ud83d\u202e[]\\\"'$"), max_size=30)
 whole_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -80,9 +72,10 @@ def matrices(rows=(1, 6), columns=(1, 5), elements=numbers, dtype=np.float64):
     )
 
 
-# --- which functions there are ------------------------------------------------------------------------
+# --- which functions there are --------------------------------------------------------------------
 
-#: Modules and functions without a property here: they start, load, draw or compute for long, and have tests of their own.
+#: Modules and functions without a property here, and why: they start, load, draw or take long.
+#: Their own tests are in the files named.
 WITHOUT = {
     "artifacts": "reads files and the Hub: test_foundation.py",
     "cde": "models: test_cde.py",
@@ -138,7 +131,7 @@ def test_every_public_function_has_a_property_or_a_reason_to_have_none():
     assert COVERED - found == set(), "these are gone"
 
 
-# --- device and endpoint ------------------------------------------------------------------------------
+# --- device and endpoint --------------------------------------------------------------------------
 
 
 @about("device.batches", "device.tokens_at_a_time")
@@ -146,9 +139,7 @@ def test_every_public_function_has_a_property_or_a_reason_to_have_none():
 @given(
     st.lists(st.integers(0, 600), max_size=60), st.integers(0, 600), st.none() | st.integers(1, 9)
 )
-def test_batches_hold_every_text_once_longest_first_and_no_more_than_the_machine_takes(
-    lengths, extra, most
-):
+def test_batches_hold_every_text_once_longest_first_and_fit_the_machine(lengths, extra, most):
     made = list(device.batches(lengths, torch.device("cpu"), extra=extra, most=most))
     assert sorted(np.concatenate([*made, []])) == list(range(len(lengths)))
     assert [lengths[i] for batch in made for i in batch] == sorted(lengths, reverse=True)
@@ -194,7 +185,7 @@ def test_vectors_come_in_the_order_of_the_texts_whatever_the_order_of_the_answer
         openai_api.vectors_of(SimpleNamespace(data=items), len(matrix) + 1)
 
 
-# --- tokens -------------------------------------------------------------------------------------------
+# --- tokens ---------------------------------------------------------------------------------------
 
 
 @about("tokens.visible", "tokens.short")
@@ -273,7 +264,7 @@ def test_the_vocabulary_has_every_token_at_its_id(words):
     assert frame["token"].tolist() == words and frame["id"].tolist() == list(range(len(words)))
 
 
-# --- similarity ---------------------------------------------------------------------------------------
+# --- similarity -----------------------------------------------------------------------------------
 
 
 @about("similarity.unit")
@@ -327,7 +318,7 @@ def test_the_nearest_are_the_best_in_falling_order_and_ties_keep_theirs(matrix, 
         similarity.nearest(matrix[:2], matrix, 1)
 
 
-# --- projection ---------------------------------------------------------------------------------------
+# --- projection -----------------------------------------------------------------------------------
 
 
 @about("projection.cosine_neighbours", "projection.neighbour_recall")
@@ -376,7 +367,7 @@ def test_a_stored_map_is_read_back_and_nothing_lies_beside_it(points):
         assert list(path.parent.iterdir()) == [path]
 
 
-# --- retrieval ----------------------------------------------------------------------------------------
+# --- retrieval ------------------------------------------------------------------------------------
 
 identifiers = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=8)
 
@@ -397,7 +388,7 @@ def collections(draw):
 @about("retrieval.load_beir", "retrieval.read_qrels", "retrieval.texts", "retrieval.subset")
 @hypothesis_settings(quick, max_examples=20)
 @given(collections(), st.integers(1, 8), st.integers(1, 5), st.integers(0, 3))
-def test_a_collection_is_read_as_it_was_written_and_a_part_of_it_keeps_what_is_relevant(
+def test_a_collection_is_read_as_written_and_its_subset_keeps_what_is_relevant(
     made, size, asked, seed
 ):
     documents, queries, qrels, words = made
@@ -482,7 +473,7 @@ def test_an_interval_holds_within_the_values_and_moves_with_them(values, seed):
         retrieval.bootstrap([*values, np.nan])
 
 
-# --- what a reader sees -------------------------------------------------------------------------------
+# --- what a reader sees ---------------------------------------------------------------------------
 
 
 def printed(thing):
@@ -590,7 +581,7 @@ def test_a_map_has_every_token_and_a_region_the_one_in_its_middle(words, data):
         token_map.region(frame, token=word + "absent" * 9, radius=1, **titles)
 
 
-# --- the API ------------------------------------------------------------------------------------------
+# --- the API --------------------------------------------------------------------------------------
 
 
 @about("openai_api.cost_in_dollars", "openai_api.price_per_million")
@@ -611,7 +602,7 @@ def test_costs_add_up_and_only_openais_own_models_have_a_price(count, price, mod
     )
 
 
-# --- exercises ----------------------------------------------------------------------------------------
+# --- exercises ------------------------------------------------------------------------------------
 
 FUNCTIONS = [
     exercises.check_cosine,
@@ -654,11 +645,23 @@ def test_no_answer_breaks_a_check_and_every_wrong_one_gets_a_hint(encoder, answe
 @pytest.mark.parametrize(
     "answer",
     [
-        10**400, [float("inf")], [[1], [1, 2]], np.eye(2), torch.ones(3, requires_grad=True), torch.eye(2), np.array(["a"]),
-        pd.Series([1]), pd.DataFrame({"a": [1]}), object(), type("Odd", (), {"ids": 5})(), "a\ud83d", timedelta(1), {1: None},
+        10**400,
+        [float("inf")],
+        [[1], [1, 2]],
+        np.eye(2),
+        torch.ones(3, requires_grad=True),
+        torch.eye(2),
+        np.array(["a"]),
+        pd.Series([1]),
+        pd.DataFrame({"a": [1]}),
+        object(),
+        type("Odd", (), {"ids": 5})(),
+        "a\ud83d",
+        timedelta(1),
+        {1: None},
     ],
     ids=lambda answer: type(answer).__name__,
-)  # fmt: skip
+)
 def test_answers_that_once_broke_a_check_get_a_hint(encoder, answer):
     for feedback in check_everything(answer, encoder.tokenizer):
         repr(feedback).encode()

@@ -6,7 +6,7 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.processes import python
+from tests.support.processes import python
 
 from helpers import PROJECT_ROOT
 from helpers.cde import encode_corpus, ray_encode

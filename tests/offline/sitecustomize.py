@@ -1,7 +1,8 @@
-"""Cuts the network off every Python process that has this folder on its PYTHONPATH; this machine stays reachable.
+"""Cuts the network for every Python process with this folder on its PYTHONPATH.
 
-Python imports a module of this name when it starts, on every system. An audit hook cannot be taken away again. What a library
-does outside Python is not seen: on Linux the workflow cuts the network in the kernel as well.
+This machine itself stays reachable. On every system, Python imports a module of this name when it
+starts; an audit hook cannot be removed again. What a library does outside Python is not seen: on
+Linux the workflow cuts the network in the kernel as well.
 """
 
 import errno

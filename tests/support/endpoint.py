@@ -56,7 +56,7 @@ class Endpoint(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, quirks):
-        super().__init__(("127.0.0.1", 0), _Request)
+        super().__init__(("127.0.0.1", 0), Request)
         self.quirks, self.answers = quirks, []
         self.times, self.keys = [], set()  # when each request came; every key that was sent
         self.end = threading.Event()
@@ -94,7 +94,7 @@ class Endpoint(ThreadingHTTPServer):
         )
 
 
-class _Request(BaseHTTPRequestHandler):
+class Request(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_):

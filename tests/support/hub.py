@@ -8,13 +8,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from helpers import artifacts
 
 FILES = artifacts.bundled_directory(artifacts.MINILM)
-
-
 WEIGHTS = "model.safetensors"
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves MiniLM's real files as the Hub does: an answer about the revision, its tree, HEAD and GET (with ranges) of every file."""
+    """Serves MiniLM's real files as the Hub does.
+
+    It answers with the revision, with its tree, and with every file: HEAD, and GET with ranges.
+    """
 
     daemon_threads = True
 

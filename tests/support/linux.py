@@ -1,5 +1,6 @@
-"""What only Linux offers to tests: file systems of one's own."""
+"""What only Linux offers to tests: mounting file systems."""
 
+import shlex
 import shutil
 import subprocess
 
@@ -12,6 +13,12 @@ def can_mount():
         bool(shutil.which("unshare"))
         and subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
     )
+
+
+def mounted(*arguments):
+    """A command after which Python runs in a namespace where `mount ARGUMENTS...` has been done."""
+    mount = shlex.join(["mount", *map(str, arguments)])
+    return ["unshare", "-rm", "sh", "-c", f'{mount} && exec "$0" "$@"']
 
 
 needs_mount = pytest.mark.skipif(

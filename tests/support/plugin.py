@@ -1,4 +1,4 @@
-"""pytest plugin of this project: a clean environment without a network, and notebooks with their solutions.
+"""pytest plugin: a clean environment without a network, and notebooks with their solutions.
 
 It is loaded by `-p` (pyproject.toml), so that it holds for `notebooks/` as well as for `tests/`.
 """

@@ -1,4 +1,4 @@
-"""The one way in which tests start a Python process."""
+"""How tests start a Python process: the one place that does it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -27,12 +27,13 @@ def run_python(
     """Run `python ARGUMENTS...` to its end; its output is captured as text.
 
     Args:
-        within: a command that runs it, such as `["unshare", "-rm", "sh", "-c", '... exec "$0" "$@"']`.
+        within: a command that runs it, such as
+            `["unshare", "-rm", "sh", "-c", 'mount ... && exec "$0" "$@"']`.
         timeout: seconds; a process that takes longer is killed, and the test fails.
         environment: variables on top of those of this process; None unsets one.
     """
     return subprocess.run(
-        _command(within, arguments), cwd=cwd, timeout=timeout, **_pipes(environment, stdin=False)
+        command_line(within, arguments), cwd=cwd, timeout=timeout, **pipes(environment, stdin=False)
     )
 
 
@@ -42,21 +43,34 @@ def python(code: str, *arguments: object, **options: Any) -> subprocess.Complete
 
 
 @contextmanager
-def started(
-    code: str,
+def started_python(
     *arguments: object,
     within: Sequence[str] = (),
     cwd: Path = PROJECT_ROOT,
+    log: IO[bytes] | None = None,
     **environment: str | None,
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start code and go on beside it: stdin, stdout and stderr are pipes. At the end it is killed."""
-    command = _command(within, ("-c", textwrap.dedent(code), *arguments))
-    process = subprocess.Popen(command, cwd=cwd, **_pipes(environment, stdin=True))
+    """Start `python ARGUMENTS...`, which is killed when the block ends; options as `run_python`.
+
+    Args:
+        log: a file for its stdout and stderr; without one, they are pipes, as stdin is.
+    """
+    redirected = pipes(environment, stdin=True)
+    if log is not None:
+        redirected |= {"stdout": log, "stderr": log}
+    process = subprocess.Popen(command_line(within, arguments), cwd=cwd, **redirected)
     try:
         yield process
     finally:
         process.kill()
         process.communicate()
+
+
+def started(
+    code: str, *arguments: object, **options: Any
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    """Start code, which may be indented; options as for `started_python`."""
+    return started_python("-c", textwrap.dedent(code), *arguments, **options)
 
 
 def wait_until(
@@ -85,11 +99,11 @@ def survivors(processes: Sequence[psutil.Process], *, seconds: float) -> list[ps
     return psutil.wait_procs(processes, timeout=seconds)[1]
 
 
-def _command(within: Sequence[str], arguments: Sequence[object]) -> list[str]:
+def command_line(within: Sequence[str], arguments: Sequence[object]) -> list[str]:
     return [*within, sys.executable, *map(str, arguments)]
 
 
-def _pipes(environment: dict[str, str | None], *, stdin: bool) -> dict[str, Any]:
+def pipes(environment: dict[str, str | None], *, stdin: bool) -> dict[str, Any]:
     variables = {**os.environ, **environment}
     return {
         "env": {name: value for name, value in variables.items() if value is not None},

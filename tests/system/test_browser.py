@@ -1,7 +1,7 @@
-"""The notebooks as a reader meets them: run in JupyterLab, in a real browser without a window, the network cut.
+"""The notebooks as a reader meets them: in JupyterLab, in a real headless browser, no network.
 
-What the browser drew lies in output/browser afterwards. Once for each notebook: run in the light theme, everything
-tried; then loaded again in the dark theme with its kernel; then seen at 200 %.
+Each notebook is run once in the light theme, where everything is tried; then the same kernel is
+shown in the dark theme, and at 200 %. What the browser drew is in output/browser afterwards.
 """
 
 import base64
@@ -11,9 +11,6 @@ import os
 import re
 import secrets
 import shutil
-import subprocess
-import sys
-import time
 from functools import cached_property
 from urllib.parse import urlsplit
 
@@ -26,13 +23,17 @@ from playwright import sync_api as playwright
 from benchmarks.token_map import QUIET
 from helpers import PROJECT_ROOT, execute
 from helpers.charts import VEGALITE_MIME
+from tests.support.processes import started_python, wait_until
 
 pytestmark = pytest.mark.browser
 
 PATHS = sorted(execute.NOTEBOOKS.glob("*.ipynb"))
 SHOTS = PROJECT_ROOT / "output" / "browser"
 SCREEN = {"width": 1360, "height": 1500}
-MISSING = "no Chromium, Chrome or Edge on this machine: apt-get install chromium (Debian), or inside .venv: python -m playwright install chromium"
+MISSING = (
+    "no Chromium, Chrome or Edge on this machine: apt-get install chromium (Debian), "
+    "or inside .venv: python -m playwright install chromium"
+)
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 
 
@@ -61,7 +62,7 @@ def launch(chromium):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """Address of a JupyterLab of its own: copies of the notebooks, nobody's settings, its own token."""
+    """Address of a JupyterLab with copies of the notebooks, no user's settings, its own token."""
     home = tmp_path_factory.mktemp("lab")
     folder = home / "notebooks"
     folder.mkdir()
@@ -69,9 +70,8 @@ def lab(tmp_path_factory):
         notebook = nbformat.read(path, as_version=4)
         for cell in notebook.cells:
             if cell.cell_type == "code":
-                cell.update(
-                    outputs=[], execution_count=None
-                )  # what is seen later has been computed here
+                # what is seen later has been computed here
+                cell.update(outputs=[], execution_count=None)
         nbformat.write(notebook, folder / path.name)
     settings = home / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
@@ -79,15 +79,14 @@ def lab(tmp_path_factory):
         '{"fetchNews": "false", "checkForUpdates": false}', encoding="utf-8"
     )
     environment = {
-        **os.environ,
         "IPYTHONDIR": str(home / "ipython"),
         "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "EMBEDDINGS_HEADLESS": None,  # somebody sits in front
     }
-    environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces")}
     environment |= {
         f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")
     }
-    environment.pop("EMBEDDINGS_HEADLESS")  # somebody sits in front
     token = secrets.token_hex(16)
     options = [
         "--no-browser",
@@ -97,55 +96,64 @@ def lab(tmp_path_factory):
         f"--IdentityProvider.token={token}",
     ]
     options += ["--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={home / 'notebooks'}"]
-    with (home / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options],
-            env=environment,
-            stdout=log,
-            stderr=log,
-            cwd=home,
-        )
-    try:
-        deadline = time.monotonic() + 60
-        while (
-            not (found := list((home / "runtime").glob("jpserver-*.json")))
-            and time.monotonic() < deadline
-        ):
+    command = ["-m", "jupyterlab", *options]
+    with (
+        (home / "log").open("wb") as log,
+        started_python(*command, cwd=home, log=log, **environment) as server,
+    ):
+
+        def announced():
             assert server.poll() is None, (home / "log").read_text(encoding="utf-8")
-            time.sleep(0.2)
-        port = json.loads(found[0].read_text(encoding="utf-8"))["port"]
-        yield f"http://127.0.0.1:{port}/lab/tree/{{name}}?reset&token={token}", settings
-    finally:
-        server.terminate()  # it ends its kernels too
+            return list((home / "runtime").glob("jpserver-*.json"))
+
         try:
+            (found,) = wait_until(announced)
+            port = json.loads(found.read_text(encoding="utf-8"))["port"]
+            yield f"http://127.0.0.1:{port}/lab/tree/{{name}}?reset&token={token}", settings
+        finally:
+            server.terminate()  # it ends its kernels too
             server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            raise
 
 
+#: Whether every cell has run to its end, or one has failed.
 ENDED = """() => {
-    const panel = jupyterapp.shell.currentWidget, cells = [...panel.content.model.cells].filter(cell => cell.type === 'code');
-    if (cells.some(cell => cell.outputs.toJSON().some(output => output.output_type === 'error'))) return true;
-    return cells.every(cell => cell.executionCount) && panel.sessionContext.session?.kernel?.status === 'idle';
+    const panel = jupyterapp.shell.currentWidget;
+    const cells = [...panel.content.model.cells].filter(cell => cell.type === 'code');
+    const failed = output => output.output_type === 'error';
+    if (cells.some(cell => cell.outputs.toJSON().some(failed))) return true;
+    const status = panel.sessionContext.session?.kernel?.status;
+    return cells.every(cell => cell.executionCount) && status === 'idle';
 }"""
-#: Parts of a cell's output that no scrollbar brings fully into view. JupyterLab itself moves charts by 8 pixels.
-CUT_OFF = """cell => [...cell.querySelectorAll('canvas, svg.marks, img, pre, table, p, summary, .jupyter-widgets')].filter(part => {
+#: Parts of a cell's output that no scrollbar brings fully into view.
+#: JupyterLab itself moves charts by 8 pixels.
+CUT_OFF = """cell => {
+    const parts = 'canvas, svg.marks, img, pre, table, p, summary, .jupyter-widgets';
     const hides = box => ['hidden', 'clip'].includes(getComputedStyle(box).overflowX);
-    if (hides(part) && part.scrollWidth > part.clientWidth + 9) return true;
-    let right = part.getBoundingClientRect().right;
-    for (let box = part.parentElement; box; box = box.parentElement) {
-        const edge = box.getBoundingClientRect().right;
-        if (right <= edge + 9 || getComputedStyle(box).overflowX === 'visible') continue;
-        if (hides(box)) return true;
-        right = edge;
-    }
-    return false;
-}).map(part => `${part.tagName} ${part.className} ${part.textContent.slice(0, 60)} ${part.scrollWidth} ${part.clientWidth}`)"""
+    const isCut = part => {
+        if (hides(part) && part.scrollWidth > part.clientWidth + 9) return true;
+        let right = part.getBoundingClientRect().right;
+        for (let box = part.parentElement; box; box = box.parentElement) {
+            const edge = box.getBoundingClientRect().right;
+            if (right <= edge + 9 || getComputedStyle(box).overflowX === 'visible') continue;
+            if (hides(box)) return true;
+            right = edge;
+        }
+        return false;
+    };
+    return [...cell.querySelectorAll(parts)].filter(isCut).map(part => [
+        part.tagName, part.className, part.textContent.slice(0, 60),
+        part.scrollWidth, part.clientWidth,
+    ].join(' '));
+}"""
+#: Takes the data out of a chart, or puts the original back; returns what was there.
 EMPTY = """([position, original]) => {
     const outputs = jupyterapp.shell.currentWidget.content.model.cells.get(position).outputs;
     const before = outputs.get(0).toJSON(), after = original ?? structuredClone(before);
-    if (!original) for (const data of Object.values(after.data)) if (data.datasets) for (const name in data.datasets) data.datasets[name] = [];
+    if (!original) {
+        for (const data of Object.values(after.data)) {
+            for (const name in data.datasets ?? {}) data.datasets[name] = [];
+        }
+    }
     outputs.set(0, after);
     return before;
 }"""
@@ -155,13 +163,8 @@ class Lesson:
     """One notebook, its kernel, and the tab in which it is open."""
 
     def __init__(self, browser, path, address, settings):
-        self.browser, self.path, self.address, self.settings, self.context = (
-            browser,
-            path,
-            address,
-            settings,
-            None,
-        )
+        self.browser, self.path, self.address, self.settings = browser, path, address, settings
+        self.context = None
         self.stored = nbformat.read(path, as_version=4)
         self.ids = [cell.id for cell in self.stored.cells]
         self.requests, self.faults = [], []
@@ -181,7 +184,8 @@ class Lesson:
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.goto(self.address)
         self.page.wait_for_function(
-            "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+            "window.jupyterapp?.shell?.currentWidget"
+            "?.sessionContext?.session?.kernel?.status === 'idle'"
         )
         self.page.locator(f'body[data-jp-theme-light="{str(theme == "Light").lower()}"]').wait_for(
             state="attached"
@@ -200,7 +204,7 @@ class Lesson:
         )
 
     def cell(self, name):
-        """The cell with this id, scrolled to: JupyterLab keeps only what is near the viewport in the page."""
+        """The cell with this id, scrolled to: JupyterLab renders only what is near the viewport."""
         position = self.ids.index(name)
         self.page.evaluate(
             "position => jupyterapp.shell.currentWidget.content.scrollToItem(position, 'start')",
@@ -225,7 +229,7 @@ class Lesson:
 
     @cached_property
     def light(self):
-        """Cell id to the figure as the light theme shows it; first asked for while that theme is on."""
+        """Cell id to the figure in the light theme, which is on when this is first asked for."""
         return {name: self.picture(name, "light") for name in self.stored_pictures}
 
     @cached_property
@@ -279,13 +283,19 @@ def photograph(request, lesson):
 
 
 def coloured(png):
-    """Share of pixels that have a colour: data and scales have one; text, axes and ground are grey, black or white."""
+    """Share of coloured pixels: only data and scales have colour.
+
+    Text, axes and background are grey, black or white.
+    """
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int)
     return float((np.ptp(pixels, axis=2) > 40).mean())
 
 
 def is_drawn(png, stored):
-    """Whether a figure has about as much colour as the repository's picture of it; without its data it has less than half."""
+    """Whether a figure has about as much colour as the repository's picture of it.
+
+    Without its data it would have less than half.
+    """
     return 0.75 < coloured(png) / coloured(stored) < 1.33
 
 
@@ -348,9 +358,8 @@ def test_the_box_for_ones_own_text_answers_and_says_what_is_wrong(lesson):
     boxes[-1].fill("")
     run.click()
     playwright.expect(answer).not_to_have_text(answered, use_inner_text=True)
-    playwright.expect(answer).to_have_text(
-        re.compile(r"Error: |\[CLS\]")
-    )  # notebook 4 weighs the two tokens of an empty text
+    # notebook 4 weighs the two tokens of an empty text
+    playwright.expect(answer).to_have_text(re.compile(r"Error: |\[CLS\]"))
 
 
 def test_exercises_answer_the_starter_and_unfold_their_hints(lesson):

@@ -1,15 +1,13 @@
 """Processes that are killed or collide while they write, and disks that fill up."""
 
 import os
-import subprocess
-import sys
-import textwrap
 import time
 
 import pytest
 
-from helpers import PROJECT_ROOT, files
-from tests.support.linux import needs_mount
+from helpers import files
+from tests.support.linux import mounted, needs_mount
+from tests.support.processes import python, started
 
 KERNEL = """
     import sys, time
@@ -33,20 +31,15 @@ KERNEL = """
     reason="Windows replaces no open file: the second kernel warns and computes again",
 )
 def test_two_kernels_can_store_the_same_map_at_once(tmp_path):
-    start = [sys.executable, "-W", "error", "-c", textwrap.dedent(KERNEL), str(tmp_path)]
-    pipes = {
-        "stdin": subprocess.PIPE,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
-        "text": True,
-    }
-    kernels = [subprocess.Popen(start, cwd=PROJECT_ROOT, **pipes) for _ in range(2)]
-    assert [kernel.stdout.readline() for kernel in kernels] == ["ready\n", "ready\n"]
-    for kernel in kernels:
-        kernel.stdin.write("go\n")
-        kernel.stdin.flush()
-    errors = [kernel.communicate(timeout=60)[1] for kernel in kernels]
-    assert [kernel.returncode for kernel in kernels] == [0, 0], errors
+    strict = {"PYTHONWARNINGS": "error"}
+    with started(KERNEL, tmp_path, **strict) as one, started(KERNEL, tmp_path, **strict) as other:
+        kernels = [one, other]
+        assert [kernel.stdout.readline() for kernel in kernels] == ["ready\n", "ready\n"]
+        for kernel in kernels:
+            kernel.stdin.write("go\n")
+            kernel.stdin.flush()
+        errors = [kernel.communicate(timeout=60)[1] for kernel in kernels]
+        assert [kernel.returncode for kernel in kernels] == [0, 0], errors
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz", ".npz"], (
         "the computed map, the other one, and no part"
     )
@@ -66,11 +59,8 @@ WRITER = """
 def test_a_kernel_killed_while_writing_leaves_the_old_file(tmp_path):
     path = tmp_path / "map.npz"
     path.write_bytes(b"old")
-    command = [sys.executable, "-c", textwrap.dedent(WRITER), str(path)]
-    kernel = subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True)
-    assert kernel.stdout.readline() == "writing\n"
-    kernel.kill()
-    kernel.wait()
+    with started(WRITER, path) as kernel:  # killed at the end of the block
+        assert kernel.stdout.readline() == "writing\n"
     (part,) = tmp_path.glob("*.part")
     assert path.read_bytes() == b"old" and part.read_bytes() == b"half of the ne"
     files.write_whole(path, b"new")
@@ -93,17 +83,6 @@ def test_a_full_disk_is_an_error_that_leaves_the_old_file_and_no_part(tmp_path):
         except OSError as error:
             print(error.strerror, path.read_bytes(), os.listdir(path.parent))
     """
-    mount = f'mount -t tmpfs -o size=1m tmpfs "{tmp_path}" && exec "$0" "$@"'
-    command = [
-        "unshare",
-        "-rm",
-        "sh",
-        "-c",
-        mount,
-        sys.executable,
-        "-c",
-        textwrap.dedent(code),
-        str(tmp_path),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT_ROOT)
+    within = mounted("-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path)
+    done = python(code, tmp_path, within=within)
     assert done.stdout == "No space left on device b'old' ['map.npz']\n", done.stderr

@@ -1,13 +1,10 @@
 """The test command itself notices what is wrong with a notebook, its outputs or its solutions."""
 
-import subprocess
-import sys
-
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from helpers import execute
+from tests.support.processes import run_python
 
 START = """from helpers.exercises import Feedback
 def check(answer):
@@ -49,8 +46,7 @@ def test_the_test_command_notices(fault, tmp_path):
         BROKEN[fault](small.cells)
     nbformat.write(small, tmp_path / "small.ipynb")
     options = ["-q", "-p", "no:cacheprovider", "-c", "pyproject.toml", "--rootdir", str(tmp_path)]
-    command = [sys.executable, "-m", "pytest", *options, str(tmp_path / "small.ipynb")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=execute.PROJECT_ROOT)
+    done = run_python("-m", "pytest", *options, tmp_path / "small.ipynb")
     assert done.returncode == (1 if fault else 0), done.stdout
     counted = {"a failing cell": "1 failed, 3 passed", "a missing helper": "1 failed, 3 passed"}
     assert counted.get(fault, "1 failed, 2 passed" if fault else "3 passed") in done.stdout

@@ -4,9 +4,8 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from helpers import PROJECT_ROOT, execute
 from tests.support.lessons import LESSONS, PATHS, opened
+from tests.support.processes import python, run_python
 
 
 def listens(port):
@@ -82,7 +82,7 @@ def test_a_learners_own_helpers_py_is_named_by_the_first_cell(tmp_path):
 
 @pytest.fixture
 def read_only():
-    """A copy of the project that may be read and not written, and an environment whose home cannot be made."""
+    """A read-only copy of the project, and variables for a home that cannot be made."""
     folder = Path(tempfile.mkdtemp())
     for name in ("data", "helpers", "models", "notebooks", "themes"):
         shutil.copytree(
@@ -92,24 +92,22 @@ def read_only():
     for path in folders:
         path.chmod(0o555)
     nowhere = {name: str(folder / "home") for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
-    yield folder, {**os.environ, **nowhere, "PYTHONPATH": str(folder)}
+    yield folder, {**nowhere, "PYTHONPATH": str(folder)}
     for path in folders:
         path.chmod(0o755)
     shutil.rmtree(folder)
 
 
 def without_rights(read_only, *arguments):
-    folder, environment = read_only
-    command = [sys.executable, *arguments]
+    folder, variables = read_only
+    within = []
     if os.name == "nt":
         pytest.skip("a folder cannot be made read-only by its mode on Windows")
     if os.geteuid() == 0:  # root may write everywhere, unless it gives that right away
         if not shutil.which("setpriv"):
             pytest.skip("root ignores permissions, and setpriv is not here to end that")
-        command = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *command]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment, cwd=folder, timeout=280
-    )
+        within = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+    done = run_python(*arguments, within=within, cwd=folder, timeout=280, **variables)
     assert sorted(path.name for path in folder.iterdir()) == [
         "data",
         "helpers",
@@ -120,16 +118,20 @@ def without_rights(read_only, *arguments):
     return done
 
 
-def test_a_notebook_runs_without_a_home_in_a_read_only_folder(
-    read_only,
-):
+def test_a_notebook_runs_without_a_home_in_a_read_only_folder(read_only):
     code = [
         cell.source
         for cell in nbformat.read(LESSONS["03"], as_version=4).cells
         if cell.cell_type == "code"
     ]
-    run = "import json, sys; from IPython.core.interactiveshell import InteractiveShell as Shell\n"
-    run += "shell = Shell(); [shell.run_cell(cell).raise_error() for cell in json.loads(sys.argv[1])]; print('to the end')"
+    run = textwrap.dedent("""
+        import json, sys
+        from IPython.core.interactiveshell import InteractiveShell
+        shell = InteractiveShell()
+        for cell in json.loads(sys.argv[1]):
+            shell.run_cell(cell).raise_error()
+        print("to the end")
+    """)
     done = without_rights(read_only, "-c", run, json.dumps(code))
     assert done.stdout.endswith("to the end\n"), done.stderr
 
@@ -167,17 +169,15 @@ def test_a_disk_that_ends_while_a_notebook_is_stored_leaves_it_whole(tmp_path):
     path = tmp_path / "09_long.ipynb"
     nbformat.write(new_notebook(cells=[new_code_cell("print('x' * 900_000)")]), path)
     before = path.read_bytes()
-    code = (
-        "import resource, sys; from pathlib import Path; from helpers import execute\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))  # the system refuses to write on\n"
-        "execute.NOTEBOOKS = Path(sys.argv[1]); sys.exit(execute.main(['--store', '09']))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT_ROOT,
-    )
+    code = """
+        import resource, sys
+        from pathlib import Path
+        from helpers import execute
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))  # larger files are refused
+        execute.NOTEBOOKS = Path(sys.argv[1])
+        sys.exit(execute.main(["--store", "09"]))
+    """
+    done = python(code, tmp_path)
     assert (
         done.returncode == 1
         and "09_long.ipynb failed: [Errno 27]" in done.stderr

@@ -1,11 +1,11 @@
-"""Another provider and its key, in real kernels: notebook 1 runs through, says what the provider
-does differently, and shows the key nowhere; nor does the report of `run.py doctor`."""
+"""Another provider and a real key, in real kernels.
+
+Notebook 1 runs through, says what the provider does differently, and shows the key nowhere;
+nor does the output of `run.py doctor` that belongs into a bug report.
+"""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import nbformat
 import psutil
@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 
 from helpers import PROJECT_ROOT
 from tests.support.endpoint import running
+from tests.support.processes import run_python
 
 KEY = "sk-planted-0123456789abcdef"
 
@@ -37,14 +38,7 @@ def endpoint():
 def run(url, *arguments, **more):
     """Python with these arguments, for a user of the provider at `url`."""
     user = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": url, "HF_TOKEN": KEY[::-1]}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **user, **more},
-        cwd=PROJECT_ROOT,
-        timeout=120,
-    )
+    return run_python(*arguments, timeout=120, **user, **more)
 
 
 def execute_notebook_1(url, folder, **more):
@@ -77,7 +71,7 @@ def assert_no_key(found):
 
 
 def kernels(folder):
-    """What still runs, or left its connection file, for a run with runtime files in `folder`."""
+    """Processes and connection files that are left of a run with its runtime files in `folder`."""
     alive = [
         process.pid
         for process in psutil.process_iter(["cmdline"])
