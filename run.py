@@ -29,10 +29,20 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 OLDEST, NEWEST = (3, 11), (3, 14)
 
 QUICK = "not slow and not scale and not browser"
+TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]  # files of tests
 COMMANDS = {
     "lab": ["-m", "jupyterlab", "--notebook-dir", str(ROOT)],
-    "quick": ["-m", "pytest", "-q", "-m", QUICK, "--ignore=tests/system", "helpers", "tests"],
-    "tests": ["-m", "pytest"],
+    "quick": [
+        "-m",
+        "pytest",
+        "-q",
+        *TWO_AT_A_TIME,
+        "-m",
+        QUICK,
+        "--ignore=tests/system",
+        "--ignore=notebooks",
+    ],
+    "tests": ["-m", "pytest", *TWO_AT_A_TIME],
     "benchmarks": ["-m", "benchmarks"],
     "execute": ["-m", "helpers.execute"],
     "doctor": ["-m", "helpers.doctor"],

@@ -6,10 +6,10 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.support.processes import python
 
 from helpers import PROJECT_ROOT
 from helpers.cde import encode_corpus, ray_encode
+from tests.support.processes import python
 
 COUNTRY = PROJECT_ROOT / "data" / "country"
 

@@ -14,10 +14,10 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.support.letters import IMPORTABLE, Broken, Deadly, Letters
-from tests.support.processes import family, started, survivors, wait_until
 
 from helpers.cde import CDE, Context, encode_corpus, ray_encode, read_vectors
+from tests.support.letters import IMPORTABLE, Broken, Deadly, Letters
+from tests.support.processes import family, started, survivors, wait_until
 
 pytestmark = pytest.mark.scale
 
