@@ -92,7 +92,7 @@ WITHOUT = {
     "session": "starts a notebook: test_reader.py, test_faults_text.py",
     "openai_api.connect": "starts a server: test_openai_api.py",
     "settings.load_env": "reads .env: test_openai_api.py",
-    "openai_api.local_server": "starts a server: test_openai_api.py",
+    "local_server": "a server: test_local_server.py",
     "projection.ship_vocabulary_map": "computes for a minute",
     "projection.tsne_2d": "computes for seconds: test_vectors.py",
     "charts.enable": "sets a renderer: test_reader.py",
@@ -179,10 +179,23 @@ def test_vectors_come_in_the_order_of_the_texts_whatever_the_order_of_the_answer
     random.shuffle(items)
     assert np.array_equal(openai_api.vectors_of(SimpleNamespace(data=items), len(matrix)), matrix)
     items[0].embedding[0] = float("nan")
-    with pytest.raises(ValueError, match="no finite"):
+    with pytest.raises(ValueError, match="not finite"):
         openai_api.vectors_of(SimpleNamespace(data=items), len(matrix))
     with pytest.raises(ValueError, match="vectors for"):
         openai_api.vectors_of(SimpleNamespace(data=items), len(matrix) + 1)
+
+
+@about("openai_api.tokens_billed", "openai_api.model_named")
+@quick
+@given(anything, anything)
+def test_tokens_are_a_count_or_none_and_a_model_is_named_whatever_comes(count, name):
+    usage = SimpleNamespace(total_tokens=count)
+    tokens = openai_api.tokens_billed(SimpleNamespace(usage=usage))
+    assert tokens is None or tokens > 0
+    assert openai_api.tokens_billed(SimpleNamespace(usage=count)) is None
+    here = openai_api.Endpoint("http://127.0.0.1/v1", "small", False)
+    words = openai_api.model_named(SimpleNamespace(model=name), here)
+    assert "small" in words and words.encode() and (words == "small") == (name == "small")
 
 
 # --- tokens ---------------------------------------------------------------------------------------
