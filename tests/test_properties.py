@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import tempfile
 from collections import Counter
 from datetime import timedelta
@@ -25,6 +26,7 @@ from hypothesis.extra import numpy as hnp
 
 import helpers
 from helpers import (
+    PROJECT_ROOT,
     charts,
     device,
     exercises,
@@ -77,31 +79,31 @@ def matrices(rows=(1, 6), columns=(1, 5), elements=numbers, dtype=np.float64):
 #: Modules and functions without a property here, and why: they start, load, draw or take long.
 #: Their own tests are in the files named.
 WITHOUT = {
-    "artifacts": "reads files and the Hub: test_foundation.py",
+    "artifacts": "reads files and the Hub: test_artifacts.py, test_hub.py",
     "cde": "models: test_cde.py",
-    "console": "reads a theme: test_foundation.py",
-    "files": "reads and writes files: test_faults_files.py",
+    "console": "reads a theme: test_console.py",
+    "files": "reads and writes files: test_files.py, test_killed.py",
     "settings.choice": "reads the environment",
-    "settings.source": "reads the environment: test_foundation.py",
-    "settings.clean_environment": "sets the environment: test_reader.py",
-    "device.pick_device": "reads the machine: test_foundation.py",
+    "settings.source": "reads the environment: test_settings.py",
+    "settings.clean_environment": "sets the environment: test_settings.py",
+    "device.pick_device": "reads the machine: test_device.py",
     "device.use_threads": "reads the machine",
     "device.give_back_memory": "its effect is measured: benchmarks/growth.py",
-    "doctor": "reports on the machine: test_reader.py",
-    "execute": "runs kernels: test_reader.py, test_faults_use.py",
-    "session": "starts a notebook: test_reader.py, test_faults_text.py",
+    "doctor": "reports on the machine: test_doctor.py",
+    "execute": "runs kernels: test_execute.py, test_odd_use.py",
+    "session": "starts a notebook: test_session.py, test_odd_text.py",
     "openai_api.connect": "starts a server: test_openai_api.py",
     "settings.load_env": "reads .env: test_openai_api.py",
     "local_server": "a server: test_local_server.py",
     "projection.ship_vocabulary_map": "computes for a minute",
-    "projection.tsne_2d": "computes for seconds: test_vectors.py",
-    "charts.enable": "sets a renderer: test_reader.py",
+    "projection.tsne_2d": "computes for seconds: test_projection.py",
+    "charts.enable": "sets a renderer: test_session.py",
     "charts.picture": "draws: test_charts.py",
     "charts.styled": "colours: test_charts.py",
-    "settings.is_live": "reads the environment: test_reader.py",
-    "charts.show_heatmaps": "draws with matplotlib: test_faults_text.py",
+    "settings.is_live": "reads the environment: test_settings.py",
+    "charts.show_heatmaps": "draws with matplotlib: test_odd_text.py",
     "token_map.show": "draws 30,522 points: test_token_map.py",
-    "retrieval.load_fiqa": "one of two sources: test_collections.py, test_foundation.py",
+    "retrieval.load_fiqa": "one of two sources: test_data.py, test_hub.py",
 }
 COVERED = set()
 
@@ -129,6 +131,17 @@ def test_every_public_function_has_a_property_or_a_reason_to_have_none():
         "write a property for these, or a reason into WITHOUT"
     )
     assert COVERED - found == set(), "these are gone"
+
+
+def test_every_reason_names_files_that_exist():
+    names = set(re.findall(r"\S+\.py", " ".join(WITHOUT.values()).replace(",", " ")))
+    there = {
+        path.relative_to(folder).as_posix()
+        for folder in (PROJECT_ROOT, PROJECT_ROOT / "tests", PROJECT_ROOT / "tests" / "system")
+        for path in folder.rglob("*.py")
+        if folder != PROJECT_ROOT or path.parent.name == "benchmarks"
+    }
+    assert len(names) > 10 and names <= there, names - there
 
 
 # --- device and endpoint --------------------------------------------------------------------------
