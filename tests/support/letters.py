@@ -1,4 +1,4 @@
-"""A contextual model that counts letters: workers have it at once, for tests of what surrounds a model."""
+"""A contextual model that counts letters: loaded at once, for tests of what surrounds a model."""
 
 from __future__ import annotations
 

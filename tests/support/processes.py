@@ -27,7 +27,7 @@ def run_python(
     """Run `python ARGUMENTS...` to its end; its output is captured as text.
 
     Args:
-        within: a command that runs it, such as `["unshare", "-rm", "sh", "-c", '... exec "$0" "$@"']`.
+        within: a command that runs it, such as `unshare -rm sh -c '... exec "$0" "$@"'`, as a list.
         timeout: seconds; a process that takes longer is killed, and the test fails.
         environment: variables on top of those of this process; None unsets one.
     """
@@ -49,7 +49,7 @@ def started(
     cwd: Path = PROJECT_ROOT,
     **environment: str | None,
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start code and go on beside it: stdin, stdout and stderr are pipes. At the end it is killed."""
+    """Start code and go on beside it; stdin, stdout and stderr are pipes. Killed at the end."""
     command = _command(within, ("-c", textwrap.dedent(code), *arguments))
     process = subprocess.Popen(command, cwd=cwd, **_pipes(environment, stdin=True))
     try:
