@@ -1,6 +1,7 @@
 """`encode_corpus` before Ray starts. What it does on a running Ray stands in system/test_ray.py."""
 
 import json
+import socket
 import sys
 
 import pyarrow as pa
@@ -60,8 +61,31 @@ def test_where_ray_cannot_be_imported_the_error_names_the_command(monkeypatch, t
     )
 
 
-def test_a_cluster_that_does_not_answer_is_one_clear_error(monkeypatch, tmp_path):
+@pytest.fixture
+def ray(monkeypatch):
+    """Ray, not started."""
+    ray = ray_encode.import_ray()
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    return ray
+
+
+def test_a_cluster_that_does_not_answer_is_one_clear_error(ray, monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    monkeypatch.setattr(ray_encode.import_ray(), "is_initialized", lambda: False)
     with pytest.raises(ConnectionError, match="no Ray answers at RAY_ADDRESS=127.0.0.1:9"):
         encode_corpus(COUNTRY, tmp_path / "out")
+
+
+def test_a_cluster_that_refuses_is_not_called_silent(ray, monkeypatch, tmp_path):
+    """`ray start --head` asks for a token unless told otherwise."""
+
+    def refuse(*_, **__):
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(
+            ConnectionError, match=rf"{address} cannot be joined \(Failed.*RAY_AUTH"
+        ):
+            encode_corpus(COUNTRY, tmp_path / "out")

@@ -104,6 +104,7 @@ def encode_corpus(
 
     Raises:
         ImportError: Ray is not installed.
+        ConnectionError: the cluster that `RAY_ADDRESS` names does not answer or cannot be joined.
         FileNotFoundError, ValueError, TypeError: source, arguments or model cannot be used, or
             `out` holds other vectors.
     """
@@ -395,12 +396,27 @@ def _running(ray: Any) -> Iterator[None]:
 def _start(ray: Any, address: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    own = {"include_dashboard": False} if address == "local" else {}
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address == "local":
+        ray.init(address, include_dashboard=False, **quiet)
+        return
+    _check_answer(address)
     try:
-        host, _, port = address.removeprefix("ray://").rpartition(":")
-        if port.isdigit():  # Ray itself would keep trying for minutes
-            socket.create_connection((host, int(port)), timeout=5).close()
-        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **own)
+        ray.init(address, **quiet)
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"the Ray at RAY_ADDRESS={address} cannot be joined ({error}). If it asks for a token, "
+            "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to what `ray get-auth-token` prints there"
+        ) from error
+
+
+def _check_answer(address: str) -> None:
+    """Whether anybody listens at host:port, as Ray itself would keep trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
         raise ConnectionError(
             f"no Ray answers at RAY_ADDRESS={address}; start it there (ray start --head), "
