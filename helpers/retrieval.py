@@ -1,9 +1,9 @@
-"""Search: collections in BEIR layout, rankings, measures with intervals, the lexical baseline."""
+"""Search: collections in BEIR layout, the lexical baseline, measures with intervals."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from . import PROJECT_ROOT
+from .artifacts import fetch, record
 from .files import check_shipped
 from .settings import source
 from .tokens import short
@@ -20,12 +21,14 @@ from .tokens import short
 if TYPE_CHECKING:
     from datasets import Dataset
 
+#: Relevance judgements: {query id: {document id: score}}, scores above 0.
 Qrels = dict[str, dict[str, int]]
 MEASURES = ("nDCG@10", "R@10", "RR@10")
+FIQA, FIQA_QRELS = "BeIR/fiqa", "BeIR/fiqa-qrels"
 
 
-def _json_lines(path: Path) -> list[dict]:
-    rows = []
+def _json_lines(path: Path) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = []
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
@@ -33,28 +36,36 @@ def _json_lines(path: Path) -> list[dict]:
                 title, text = row.get("title") or "", row["text"]
                 if not (isinstance(text, str) and isinstance(title, str)):
                     raise TypeError("title and text must be texts")
-                (title + text).encode()  # half a character, which JSON can write, is in no text
+                (title + text).encode()  # fails on a lone surrogate, which JSON can express
                 rows.append({"_id": str(row["_id"]), "title": title, "text": text})
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(
-                    f"{path.name}, line {number}: expected a JSON object with _id and text ({error})"
+                    f"{path.name}, line {number}: "
+                    f"expected a JSON object with _id and text ({error})"
                 ) from error
     return rows
 
 
 def read_qrels(path: Path) -> Qrels:
-    """Judgements above 0 of a BEIR table: query-id, corpus-id, score, separated by tabs, with a header."""
+    """The judgements above 0 in a BEIR table.
+
+    Its columns are query-id, corpus-id and score, separated by tabs; its first line is a header.
+
+    Raises:
+        ValueError: a line cannot be read; the message names it.
+    """
     qrels: Qrels = {}
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if number == 1:
                 continue
             try:
-                query, document, score = line.rstrip("\n").split("\t")[:3]
-                score = int(score)
+                query, document, written = line.rstrip("\n").split("\t")[:3]
+                score = int(written)
             except ValueError as error:
                 raise ValueError(
-                    f"{path.name}, line {number}: expected query-id, corpus-id and a whole score"
+                    f"{path.name}, line {number}: "
+                    "expected query-id, corpus-id and a whole number as score"
                 ) from error
             if score > 0:
                 qrels.setdefault(query, {})[document] = score
@@ -65,13 +76,14 @@ def load_beir(directory: str | Path, split: str = "test") -> tuple[Dataset, Data
     """A collection in BEIR layout: `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv`.
 
     Returns:
-        the corpus and the queries that have a judgement (columns `_id`, `title`, `text`), and the judgements as
-        {query id: {document id: score}}.
+        the corpus and the queries that have a judgement (columns `_id`, `title`, `text`), and the
+        judgements as {query id: {document id: score}}.
 
     Raises:
         FileNotFoundError: a file of the layout is missing.
         ArtifactError: a file that ships with the project was cut or altered.
-        ValueError: a line cannot be read, an id stands twice, or a judgement points nowhere.
+        ValueError: a line cannot be read, an id occurs twice, or a judgement points to no query or
+            document.
     """
     from datasets import Dataset
 
@@ -84,42 +96,45 @@ def load_beir(directory: str | Path, split: str = "test") -> tuple[Dataset, Data
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path.relative_to(directory).as_posix()} is missing from {directory.name}/, which should be in BEIR layout. "
-                "Restore it: git checkout -- data"
+                f"{path.relative_to(directory).as_posix()} is missing from {directory.name}/, "
+                "which should be in BEIR layout. Restore it: git checkout -- data"
             )
     check_shipped(*paths)
     corpus, queries, qrels = _json_lines(paths[0]), _json_lines(paths[1]), read_qrels(paths[2])
+    _check_ids(directory, corpus, queries, qrels)
+    judged = [row for row in queries if row["_id"] in qrels]
+    return Dataset.from_list(corpus), Dataset.from_list(judged), qrels
+
+
+def _check_ids(
+    directory: Path, corpus: list[dict[str, str]], queries: list[dict[str, str]], qrels: Qrels
+) -> None:
+    """Every id occurs once, and every judgement points to a query and a document."""
     for name, rows in (("corpus", corpus), ("queries", queries)):
         if len({row["_id"] for row in rows}) != len(rows):
-            raise ValueError(f"{name}.jsonl of {directory.name}/ has an id twice")
+            raise ValueError(
+                f"{name}.jsonl of {directory.name}/ has an id twice; give each its own"
+            )
     known, asked = {row["_id"] for row in corpus}, {row["_id"] for row in queries}
     lost = [
         (q, d) for q, judged in qrels.items() for d in judged if q not in asked or d not in known
     ]
     if lost:
         raise ValueError(
-            f"judgement {lost[0]} of {directory.name}/ points to no query or document ({len(lost)} such)"
+            f"judgement {lost[0]} of {directory.name}/ points to no query or document "
+            f"({len(lost)} in all)"
         )
-    return (
-        Dataset.from_list(corpus),
-        Dataset.from_list([row for row in queries if row["_id"] in qrels]),
-        qrels,
-    )
-
-
-FIQA, FIQA_QRELS = "BeIR/fiqa", "BeIR/fiqa-qrels"
 
 
 def load_fiqa(split: str = "test") -> tuple[Dataset, Dataset, Qrels]:
-    """Financial questions and answers of the chosen source: `data/money`, or `BeIR/fiqa` from the Hub.
+    """Financial questions and answers of the chosen source; see `load_beir` for what it returns.
 
-    No revision of the Hub's data set is known here: commit and hashes are recorded at the first download and checked from then on.
+    `bundled`: `data/money`; `hub`: `BeIR/fiqa`. No revision of the Hub's data set is pinned: its
+    commit and hashes are recorded at the first download and checked from then on.
 
     Raises:
         ArtifactError: the Hub cannot be reached, or its files differ from the recorded ones.
     """
-    from .artifacts import fetch, record
-
     if source() == "bundled":
         return load_beir(PROJECT_ROOT / "data" / "money", split)
     fallback = "use the bundled collection: set EMBEDDINGS_SOURCE=bundled and restart the kernel"
@@ -134,7 +149,7 @@ def load_fiqa(split: str = "test") -> tuple[Dataset, Dataset, Qrels]:
 
 
 def _hub_table(directory: Path, name: str) -> Dataset:
-    """`corpus` or `queries` of a Hub data set, whether it is stored as Parquet or as JSON lines."""
+    """`corpus` or `queries` of a data set from the Hub, stored as Parquet or as JSON lines."""
     from datasets import Dataset, load_dataset
 
     for pattern, kind in (
@@ -152,7 +167,8 @@ def _hub_table(directory: Path, name: str) -> Dataset:
             }
             return Dataset.from_dict(columns)
     raise FileNotFoundError(
-        f"{FIQA} holds no {name} as Parquet or JSON lines; its layout on the Hub has changed"
+        f"{FIQA} has no {name} in Parquet or JSON lines: its layout on the Hub has changed. Use "
+        "the bundled collection: set EMBEDDINGS_SOURCE=bundled and restart the kernel"
     )
 
 
@@ -165,9 +181,13 @@ def subset(
     questions: int,
     seed: int = 0,
 ) -> tuple[Dataset, Dataset, Qrels]:
-    """A smaller collection: sampled questions, all their relevant documents, filled up with others to `documents`.
+    """A smaller collection: sampled questions, all their relevant documents, and sampled others.
 
-    Easier than the whole, so its figures may not be compared with published ones.
+    It is easier than the whole, so its figures cannot be compared with published ones.
+
+    Args:
+        documents: in the smaller corpus; more if the sampled questions need more.
+        questions: to sample, without replacement.
     """
     rng = np.random.default_rng(seed)
     asked = sorted(rng.choice(len(queries), min(questions, len(queries)), replace=False).tolist())
@@ -177,21 +197,30 @@ def subset(
     ids = corpus["_id"]
     kept = [i for i, name in enumerate(ids) if name in needed]
     others = [i for i, name in enumerate(ids) if name not in needed]
-    kept += (
-        rng.choice(others, min(max(documents - len(kept), 0), len(others)), replace=False).tolist()
-        if others
-        else []
-    )
+    if others:
+        room = min(max(documents - len(kept), 0), len(others))
+        kept += rng.choice(others, room, replace=False).tolist()
     return corpus.select(sorted(kept)), queries, qrels
 
 
-def texts(corpus: Dataset) -> list[str]:
-    """Title and text of every document, joined."""
+def texts(corpus: Iterable[Mapping[str, str]]) -> list[str]:
+    """Title and text of every document, joined.
+
+    >>> texts([{"title": "Bonds", "text": "A bond is a loan."}, {"title": "", "text": "Cash."}])
+    ['Bonds A bond is a loan.', 'Cash.']
+    """
     return [f"{row['title']} {row['text']}".strip() for row in corpus]
 
 
 def bm25_scores(documents: Sequence[str], queries: Sequence[str]) -> np.ndarray:
-    """Scores of the lexical baseline (BM25 as in Lucene, English stop words), shape (queries, documents)."""
+    """Scores of the lexical baseline, shape (queries, documents).
+
+    BM25 as in Lucene, without English stop words, computed by bm25s.
+
+    >>> scores = bm25_scores(["a bond is a loan", "cows eat grass"], ["what is a bond?"])
+    >>> scores.argmax(), scores.shape
+    (np.int64(0), (1, 2))
+    """
     import bm25s
 
     found, asked = (
@@ -201,7 +230,7 @@ def bm25_scores(documents: Sequence[str], queries: Sequence[str]) -> np.ndarray:
         for part in (documents, queries)
     )
     scores = np.zeros((len(asked), len(found)), dtype=np.float32)
-    if any(found):  # without one word in any document there is nothing to index
+    if any(found):  # documents without a single word cannot be indexed
         retriever = bm25s.BM25(method="lucene")
         retriever.index(found, show_progress=False)
         for row, words in zip(scores, asked, strict=True):
@@ -218,30 +247,39 @@ def measure(
     *,
     depth: int = 100,
 ) -> pd.DataFrame:
-    """nDCG@10, recall@10 and reciprocal rank@10 of every query, computed by ir-measures; one row a query.
+    """nDCG@10, recall@10 and reciprocal rank@10 of every query; one row per query.
+
+    Computed by ir-measures.
 
     Args:
-        scores: (queries, documents), larger is better. Equal scores go to the document that stands first.
+        scores: (queries, documents), larger is better. Of documents with equal scores the first
+            one ranks higher.
+        depth: length of the ranking; documents below it count as not found.
 
     Raises:
-        ValueError: the scores do not fit the ids or are not numbers, an id stands twice, or a query has no judgement.
+        ValueError: the scores do not fit the ids or contain NaN, an id occurs twice, or a query
+            has no judgement.
+
+    >>> measure([[0.1, 0.9, 0.5]], ["q"], ["a", "b", "c"], {"q": {"c": 1}}).round(3).to_dict("list")
+    {'nDCG@10': [0.631], 'R@10': [1.0], 'RR@10': [0.5]}
     """
     import ir_measures
 
     scores = np.asarray(scores, dtype=float)
     if scores.shape != (len(query_ids), len(document_ids)):
         raise ValueError(
-            f"scores {scores.shape} do not fit {len(query_ids)} queries and {len(document_ids)} documents"
+            f"scores {scores.shape} do not fit {len(query_ids)} queries and "
+            f"{len(document_ids)} documents; their shape must be (queries, documents)"
         )
     if np.isnan(scores).any():
-        raise ValueError("scores contain NaN, which has no place in a ranking")
+        raise ValueError("scores contain NaN, which cannot be ranked")
     for name, ids in (("query", query_ids), ("document", document_ids)):
         if len(set(ids)) != len(ids):
             raise ValueError(f"a {name} id stands twice")
     unjudged = [query for query in query_ids if query not in qrels]
     if unjudged:
         raise ValueError(
-            f"query {short(unjudged[0])} has no judgement ({len(unjudged)} such); leave it out"
+            f"query {short(unjudged[0])} has no judgement ({len(unjudged)} in all); leave it out"
         )
     run = {}
     for query, row in zip(query_ids, scores, strict=True):
@@ -256,7 +294,7 @@ def measure(
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % bootstrap interval over queries."""
+    """A mean with its 95 % bootstrap interval over queries; see `bootstrap`."""
 
     mean: float
     low: float
@@ -267,20 +305,33 @@ class Interval:
 
 
 def bootstrap(values: ArrayLike, *, draws: int = 10_000, seed: int = 0) -> Interval:
-    """Mean of per-query values with a 95 % percentile bootstrap; give a difference of two systems for a paired one."""
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"one value a query is needed, got shape {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError("the values contain NaN or infinity; they have no mean")
+    """Mean of per-query values with a 95 % percentile bootstrap over the queries.
+
+    For two systems on the same queries, give the difference of their values: a paired bootstrap.
+
+    Args:
+        values: one number per query, shape (n,).
+        draws: resamples.
+
+    Raises:
+        ValueError: `values` is empty or not one-dimensional, or a number is NaN or infinite.
+
+    >>> print(bootstrap([0.0, 1.0, 1.0, 1.0]))
+    0.750 [0.250, 1.000]
+    """
+    numbers = np.asarray(values, dtype=float)
+    if numbers.ndim != 1 or not len(numbers):
+        raise ValueError(f"one value per query is needed, got shape {numbers.shape}")
+    if not np.isfinite(numbers).all():
+        raise ValueError("the values contain NaN or infinity, so they have no mean")
     rng = np.random.default_rng(seed)
-    means = values[rng.integers(0, len(values), (draws, len(values)))].mean(axis=1)
+    means = numbers[rng.integers(0, len(numbers), (draws, len(numbers)))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
-    return Interval(float(values.mean()), float(low), float(high))
+    return Interval(float(numbers.mean()), float(low), float(high))
 
 
 def compare(systems: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row a system: mean and interval of every measure, as text."""
+    """One row per system: mean and interval of every measure, as text."""
     return pd.DataFrame(
         {name: {m: str(bootstrap(table[m])) for m in MEASURES} for name, table in systems.items()}
     ).T

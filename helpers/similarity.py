@@ -1,19 +1,28 @@
-"""How close vectors are."""
+"""How close vectors are, as numbers alone.
+
+Vectors of a contextual model belong to a context, too: `helpers.cde.similarity` checks that, then
+calls `cosine_matrix`.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 
-def _rows(values: ArrayLike, name: str) -> np.ndarray:
-    """`values` as a matrix of rows, moved off a GPU when it is a tensor; float32 stays, all else becomes float64."""
-    if hasattr(values, "detach"):
+def _rows(values: Any, name: str) -> np.ndarray:
+    """`values`, an array or a tensor on any device, as a matrix of rows.
+
+    float32 stays float32; everything else becomes float64.
+    """
+    if hasattr(values, "detach"):  # a tensor
         values = values.detach().float().cpu().numpy()
     try:
         matrix = np.asarray(values)
         if np.iscomplexobj(matrix):
-            raise TypeError("complex numbers have no place here")
+            raise TypeError("complex numbers cannot be compared")
         matrix = matrix if matrix.dtype == np.float32 else matrix.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers in rows of equal length: {error}") from error
@@ -29,20 +38,28 @@ def _rows(values: ArrayLike, name: str) -> np.ndarray:
 
 
 def unit(values: ArrayLike) -> np.ndarray:
-    """Every row divided by its Euclidean length, shape (n, d). A zero row stays zero."""
+    """Every row divided by its Euclidean length, shape (n, d). A zero row stays zero.
+
+    Raises:
+        ValueError: the values are not rows of equal length, or a number is NaN or infinite.
+
+    >>> unit([[3, 4], [0, 0]]).tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
+    """
     matrix = _rows(values, "values")
+    # Scaled by a power of two, which is exact: the squares of 1e30 would overflow, those of 1e-30
+    # would vanish.
     _, exponent = np.frexp(np.abs(matrix).max(axis=1, keepdims=True))
-    matrix = np.ldexp(
-        matrix, -exponent
-    )  # by a power of two, so exact; the squares of 1e30 would overflow, those of 1e-30 vanish
+    matrix = np.ldexp(matrix, -exponent)
     lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
     return matrix / np.where(lengths == 0, 1.0, lengths)
 
 
 def cosine_matrix(a: ArrayLike, b: ArrayLike) -> np.ndarray:
-    """Cosine similarity of every row of `a` with every row of `b`, shape (len(a), len(b)), in [-1, 1].
+    """Cosine similarity of every row of `a` with every row of `b`.
 
-    A zero vector has no direction; its similarities are 0, as in scikit-learn.
+    Shape (len(a), len(b)), values in [-1, 1]. A zero vector has no direction; its similarities
+    are 0, as in scikit-learn.
 
     Raises:
         ValueError: the rows differ in length, or a number is NaN or infinite.
@@ -59,12 +76,13 @@ def cosine_matrix(a: ArrayLike, b: ArrayLike) -> np.ndarray:
 
 
 def nearest(query: ArrayLike, vectors: ArrayLike, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers and cosine similarities of the `k` rows of `vectors` closest to `query`, best first.
+    """The `k` rows of `vectors` closest to `query`: their numbers and cosines, best first.
 
-    Ties go to the lower row number, so that the order repeats.
+    Ties go to the lower row number, so that the order is reproducible.
 
     Raises:
-        ValueError: `query` is not one vector, `k` is no number of rows, or see `cosine_matrix`.
+        ValueError: `query` is not one vector, `k` is not between 1 and the number of rows, or see
+            `cosine_matrix`.
 
     >>> nearest([1, 0], [[0, 1], [1, 0], [1, 1]], k=2)[0].tolist()
     [1, 2]
@@ -72,7 +90,7 @@ def nearest(query: ArrayLike, vectors: ArrayLike, k: int = 10) -> tuple[np.ndarr
     cosines = cosine_matrix(query, vectors)
     if len(cosines) != 1:
         raise ValueError(
-            f"query must be one vector, got {len(cosines)}; call nearest for each of them"
+            f"query must be one vector, got {len(cosines)}; call nearest once per vector"
         )
     scores = cosines[0]
     if not 1 <= k <= len(scores):

@@ -1,4 +1,4 @@
-"""Text, tokens and ids."""
+"""Texts and tokens: what kind a token is, how it is printed, where it stands."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-#: Control characters, marks that change the direction of writing, lone surrogates: no screen shows
-#: them, and charts, tables and UTF-8 break on them.
+#: Control characters, bidirectional marks, lone surrogates: no screen shows them, and charts,
+#: tables and UTF-8 break on them.
 UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
@@ -37,7 +37,7 @@ def check_texts(texts: Sequence[str]) -> list[str]:
 
     Raises:
         TypeError: one text instead of a list, or an element that is not a text.
-        ValueError: a text contains a lone surrogate, half of a character outside the basic plane.
+        ValueError: a text contains a lone surrogate, which is half of a pair and no character.
 
     >>> check_texts(("interest", "rate"))
     ['interest', 'rate']
@@ -87,28 +87,31 @@ def vocabulary_frame(tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
 
 
 def token_labels(tokens: Sequence[str]) -> list[str]:
-    """Names for the axis of a chart: repeated tokens get a number, so that no two are the same.
+    """Labels for the axis of a chart: repeated tokens are numbered, so that all labels differ.
 
     >>> token_labels(["the", "rate", "the"])
     ['the₁', 'rate', 'the₂']
     """
-    counts, seen, labels = Counter(tokens), Counter(), {}
+    counts = Counter(tokens)
+    taken, seen, labels = set(counts), Counter[str](), []
     for token in tokens:
         label = token
-        while counts[token] > 1 and (
-            label == token or label in labels or label in counts
-        ):  # a text may hold "the₁" itself
+        while counts[token] > 1 and label in taken:  # the text itself may contain "the₁"
             seen[token] += 1
             label = token + str(seen[token]).translate(SUBSCRIPTS)
-        labels[label] = None
-    return list(labels)
+        taken.add(label)
+        labels.append(label)
+    return labels
 
 
 def find_token(tokens: Sequence[str], token: str) -> int:
-    """Place of the first `token` in `tokens`.
+    """Position of the first `token` in `tokens`.
 
     Raises:
         ValueError: it is not among them; the message lists those that are.
+
+    >>> find_token(["the", "bank", "rate"], "bank")
+    1
     """
     if token not in tokens:
         raise ValueError(

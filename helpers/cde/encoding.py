@@ -1,43 +1,62 @@
-"""What both contextual models share: context, batches, and vectors that remember their context."""
+"""What both contextual models share: contexts, batches, vectors that know their context."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from tqdm.auto import tqdm
 
 from ..device import batches, give_back_memory
+from ..similarity import cosine_matrix
 from ..tokens import check_texts
 
-CHUNK = 1024  # texts tokenized and sorted at a time, so that memory does not grow with the corpus
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CHUNK = 1024  # texts tokenized and sorted at a time, so that memory stays flat as a corpus grows
 PRECISIONS = ("float32", "bfloat16")
 QUERY, DOCUMENT = "search_query: ", "search_document: "
+#: What `Vectors.context` says of vectors encoded without one, and of vectors whose past is lost.
+NO_CONTEXT, UNKNOWN = "none", "unknown"
 
 
 @dataclass(frozen=True)
 class Context:
-    """Stage 1: the documents that stand for a corpus, and their vectors.
+    """What stage 1 gives: the documents that stand for a corpus, and their vectors.
 
     Attributes:
         vectors: (k, d) on the CPU, in the order in which the model sees them.
-        ids: which documents they are: the caller's ids, or their places in the list that was given.
+        ids: which documents they are: the caller's ids, or their positions in the given list.
         model: name of the model that made them.
+
+    >>> context = Context(torch.eye(2), ids=("d1", "d2"), model="mini-cde")
+    >>> len(context)
+    2
+    >>> context.name == Context(torch.eye(2), ids=("d1", "d3"), model="mini-cde").name
+    False
     """
 
-    vectors: torch.Tensor
+    vectors: Tensor
     ids: tuple[str, ...]
     model: str
 
     @cached_property
     def name(self) -> str:
-        """Fingerprint of model, documents and numbers; two contexts are the same when their names are."""
+        """Fingerprint of model, documents and numbers; equal names mean equal contexts."""
         digest = hashlib.sha256(repr((self.model, self.ids)).encode())
         digest.update(self.vectors.numpy().round(4).astype("<f4").tobytes())
         return digest.hexdigest()[:12]
@@ -46,154 +65,243 @@ class Context:
         return len(self.ids)
 
     def save(self, path: str | Path) -> None:
-        """Write vectors and ids as one safetensors file."""
-        from safetensors.torch import save_file
-
-        save_file(
-            {"vectors": self.vectors.contiguous()},
-            str(path),
-            metadata={"model": self.model, "ids": "\x1f".join(self.ids)},
-        )
+        """Write vectors, ids and the model's name to one safetensors file."""
+        metadata = {"model": self.model, "ids": "\x1f".join(self.ids)}
+        save_file({"vectors": self.vectors.contiguous()}, str(path), metadata=metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Context:
         """Read what `save` wrote."""
-        from safetensors import safe_open
-
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata()
-            return cls(
-                file.get_tensor("vectors"), tuple(metadata["ids"].split("\x1f")), metadata["model"]
-            )
+            ids = tuple(metadata["ids"].split("\x1f"))
+            return cls(file.get_tensor("vectors"), ids, metadata["model"])
 
 
 class Vectors(np.ndarray):
-    """Unit vectors (n, d), float32, that remember which context they were made in (`.context`, "none" without one)."""
+    """Unit vectors (n, d), float32, that know the model and the context they were encoded in.
+
+    Slices, copies and pickles keep both. Where arrays meet (`np.concatenate`, `np.vstack`,
+    arithmetic, assignment), the result keeps what all of them share; the rest becomes `unknown`.
+
+    Attributes:
+        context: name of the context; `none` if encoded without one, `unknown` if that is lost.
+        model: name of the model, or `unknown`.
+
+    >>> money = Vectors(np.eye(2), "money", model="mini-cde")
+    >>> country = Vectors(np.eye(2), "country", model="mini-cde")
+    >>> np.vstack([money, money[:1]]).context, np.vstack([money, country]).context
+    ('money', 'unknown')
+    """
 
     context: str
+    model: str
 
-    def __new__(cls, values: np.ndarray, context: str) -> Vectors:
+    def __new__(cls, values: ArrayLike, context: str, model: str = UNKNOWN) -> Vectors:
         self = np.asarray(values, dtype=np.float32).view(cls)
-        self.context = context
+        self.context, self.model = context, model
         return self
 
     def __array_finalize__(self, other: object) -> None:
-        self.context = getattr(other, "context", "unknown")
+        self.context = getattr(other, "context", UNKNOWN)
+        self.model = getattr(other, "model", UNKNOWN)
+
+    def _keep_shared(self, parts: Iterable[object]) -> Vectors:
+        """Take over the model and the context that all `parts` have in common."""
+        parts = list(parts)
+        for name in ("context", "model"):
+            found = {getattr(part, name, UNKNOWN) for part in parts}
+            setattr(self, name, found.pop() if len(found) == 1 else UNKNOWN)
+        return self
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        made = super().__array_function__(func, types, args, kwargs)
+        if func not in JOINED:  # `np.vstack`, `np.stack`, `np.append` call `np.concatenate`
+            return made
+        return made.view(Vectors)._keep_shared(JOINED[func](*args, **kwargs))
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
+        made = super().__array_wrap__(array, context, return_scalar)
+        if context is not None and isinstance(made, Vectors):  # arithmetic: (ufunc, inputs, output)
+            # a smaller plain array scales or shifts, as lengths and weights do
+            parts = [x for x in context[1] if isinstance(x, Vectors) or np.shape(x) == array.shape]
+            made._keep_shared(parts)
+        return made
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, value)
+        self._keep_shared([self, value] if np.ndim(value) else [self])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (np.asarray(self), self.context, self.model)
+
+
+def _unpickled(array: np.ndarray, context: str, model: str) -> Vectors:
+    vectors = array.view(Vectors)
+    vectors.context, vectors.model = context, model
+    return vectors
+
+
+#: numpy's functions that join arrays, and which of their arguments are joined.
+JOINED: dict[Any, Callable[..., Iterable[object]]] = {
+    np.concatenate: lambda arrays, axis=0, out=None, **_: arrays,
+    np.insert: lambda arr, obj, values, axis=None: (arr, values),
+}
 
 
 def similarity(
-    queries: np.ndarray, documents: np.ndarray, *, mixed_contexts: bool = False
+    queries: ArrayLike, documents: ArrayLike, *, mixed_contexts: bool = False
 ) -> np.ndarray:
-    """Cosine of every query with every document, shape (queries, documents).
+    """Cosine of every query with every document, refused unless both share one context.
+
+    It checks the contexts and calls `helpers.similarity.cosine_matrix`, which knows of none.
+
+    Args:
+        queries, documents: (n, d) and (m, d), as `encode_queries` and `encode_documents` give them.
+        mixed_contexts: compare whatever is given, unchecked.
+
+    Returns:
+        the cosines, shape (n, m).
 
     Raises:
-        ValueError: they were encoded in different contexts, and `mixed_contexts` was not asked for.
+        ValueError: contexts or models differ, or are not known.
     """
-    from ..similarity import cosine_matrix
+    if not mixed_contexts:
+        _check_shared_context(queries, documents)
+    return cosine_matrix(queries, documents)
 
-    a, b = getattr(queries, "context", None), getattr(documents, "context", None)
-    if a != b and not mixed_contexts:
+
+def _check_shared_context(queries: Any, documents: Any) -> None:
+    advice = (
+        "Encode both with the same model and context, "
+        "or pass mixed_contexts=True to compare them anyway."
+    )
+    for name, side in (("queries", queries), ("documents", documents)):
+        if getattr(side, "context", UNKNOWN) == UNKNOWN:
+            reason = (
+                "vectors of different contexts were joined."
+                if isinstance(side, Vectors)
+                else "a plain array; were they encoded by another model?"
+            )
+            raise ValueError(f"{name} carry no context: {reason} {advice}")
+    # a context belongs to one model; without one, the models have to be compared
+    same_model = queries.model == documents.model != UNKNOWN
+    if queries.context != documents.context or (queries.context == NO_CONTEXT and not same_model):
         raise ValueError(
-            f"queries were encoded in context {a}, documents in context {b}: such vectors do not belong together. "
-            "Encode both with the same context, or pass mixed_contexts=True to compare them all the same."
+            f"queries were encoded {_how(queries)}, documents {_how(documents)}: "
+            f"such vectors do not belong together. {advice}"
         )
-    return cosine_matrix(np.asarray(queries), np.asarray(documents))
 
 
-class ContextualEncoder(torch.nn.Module):
-    """Base of both models. A subclass sets `name`, `prompts`, `max_length`, and gives `_stage_1` and `_stage_2`."""
+def _how(vectors: Vectors) -> str:
+    model = "an unknown model" if vectors.model == UNKNOWN else vectors.model
+    without = vectors.context == NO_CONTEXT
+    return f"by {model} " + ("without a context" if without else f"in context {vectors.context}")
+
+
+class Stage(NamedTuple):
+    """One stage of a model, made ready for a context.
+
+    Attributes:
+        compute: input ids and attention mask, both (n, t), become vectors (n, d).
+        prefix: tokens that it puts in front of every text; they count toward a batch's size.
+    """
+
+    compute: Callable[[Tensor, Tensor], Tensor]
+    prefix: int = 0
+
+
+class ContextualEncoder(nn.Module, ABC):
+    """Base of both models: what they share, and what each has to give.
+
+    A query takes this way: `encode_queries` adds the prompt, the model's `_stage_2` gives the
+    stage, `in_batches` runs it, and the vectors are normalized once, at the end.
+
+    Attributes:
+        name: tells models apart, in a `Context` and in `Vectors`.
+        prompts: put in front of each `query` and `document`.
+        config: the model's; `transductive_corpus_size` is how many documents a context takes.
+        tokenizer: turns texts into token ids.
+        max_length: tokens of a text that are read; the rest is cut off.
+        dimension: length of a vector.
+    """
 
     name: str
     prompts: ClassVar[dict[str, str]]
+    config: SimpleNamespace
+    tokenizer: PreTrainedTokenizerBase
     max_length: int
+    dimension: int
 
+    @abstractmethod
+    def _stage_1(self, count: int) -> Stage:
+        """The stage that embeds the documents of a context; `count` says how many will come."""
+
+    @abstractmethod
+    def _stage_2(self, context: Context | None, count: int) -> Stage:
+        """The stage that embeds texts in a context; `count` says how many will come."""
+
+    @abstractmethod
     def seconds_per_text(self) -> float:
-        """Rough time of stage 2 for one passage on this machine, for saying beforehand how long something takes."""
-        raise NotImplementedError
+        """Rough time that stage 2 takes for one passage on this machine."""
 
     def how_long(self, texts: int) -> str:
         """In words, about how long `texts` passages take."""
         seconds = texts * self.seconds_per_text()
-        return (
-            f"{seconds / 3600:.0f} hours"
-            if seconds > 5400
-            else f"{seconds / 60:.0f} minutes"
-            if seconds > 90
-            else f"{seconds:.0f} seconds"
-        )
+        if seconds > 5400:
+            return f"{seconds / 3600:.0f} hours"
+        if seconds > 90:
+            return f"{seconds / 60:.0f} minutes"
+        return f"{seconds:.0f} seconds"
 
     @property
     def device(self) -> torch.device:
+        """Where the model's own parameters are; batches go there."""
         return next(self.parameters()).device
 
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        return (
-            self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
-            if texts
-            else []
-        )
+    def token_ids(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of every text, cut to `max_length`, special tokens included."""
+        if not texts:
+            return []
+        return self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
 
-    def _tokens(self, ids: list[list[int]]) -> dict[str, torch.Tensor]:
-        """Ids of some texts as one batch, padded at the end to the longest of them: both tensors (n, t)."""
-        rows = [torch.tensor(row) for row in ids]
-        input_ids = pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id)
+    def as_batch(self, token_ids: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Input ids and attention mask, both (n, t), padded at the end to the longest text."""
+        rows = [torch.tensor(row) for row in token_ids]
+        padding = self.tokenizer.pad_token_id
+        input_ids = pad_sequence(rows, batch_first=True, padding_value=padding)
         mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-        return {"input_ids": input_ids.to(self.device), "attention_mask": mask.to(self.device)}
-
-    def _batched(
-        self,
-        texts: list[str],
-        stage,
-        *,
-        prefix: int,
-        batch_size: int | None,
-        precision: str,
-        label: str,
-        progress: bool,
-    ) -> torch.Tensor:
-        """`stage` over all texts, in batches of like length; vectors in the order given, (n, d) on the CPU."""
-        from tqdm.auto import tqdm
-
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision {precision!r} is not known; choose one of {PRECISIONS}")
-        device = self.device
-        narrow = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-        made = torch.empty(len(texts), self.dimension)
-        with (
-            torch.inference_mode(),
-            narrow,
-            tqdm(total=len(texts), desc=label, unit="text", disable=not progress) as bar,
-        ):
-            for start in range(0, len(texts), CHUNK):
-                ids = self._ids(texts[start : start + CHUNK])
-                for places in batches(
-                    [len(row) for row in ids], device, extra=prefix, most=batch_size
-                ):
-                    made[start + torch.from_numpy(places)] = (
-                        stage(self._tokens([ids[i] for i in places])).float().cpu()
-                    )
-                    bar.update(len(places))
-                if len(texts) > CHUNK:
-                    give_back_memory()
-        return made
+        return input_ids.to(self.device), mask.to(self.device)
 
     def embed_context(
-        self, texts: Sequence[str], *, seed: int = 0, ids: Sequence[str] | None = None, size: int | None = None,
-        batch_size: int | None = None, precision: str = "float32", progress: bool = False,
-    ) -> Context:  # fmt: skip
-        """Stage 1: sample documents without replacement and embed them; done once for a corpus.
+        self,
+        texts: Sequence[str],
+        *,
+        seed: int = 0,
+        ids: Sequence[str] | None = None,
+        size: int | None = None,
+        batch_size: int | None = None,
+        precision: str = "float32",
+        progress: bool = False,
+    ) -> Context:
+        """Stage 1: sample documents without replacement and embed them, once per corpus.
 
         Args:
-            texts: the corpus, or a part of it. Up to `size` documents are sampled; fewer are all taken, in their order.
+            texts: the corpus, or a part of it. Up to `size` of them are sampled; if there are
+                fewer, all are taken, in their order.
             seed: of the sample.
-            ids: names of the texts, kept with the context; their places when not given.
-            size: documents to take; the model's own `config.transductive_corpus_size` when not given.
-            batch_size, precision: as in `encode_documents`.
+            ids: names of the texts, kept with the context; by default their positions.
+            size: documents to take; by default the model's `config.transductive_corpus_size`.
+            batch_size, precision, progress: as in `encode_documents`.
+
+        Raises:
+            TypeError: `texts` is not a list of texts.
+            ValueError: no text, as many ids as texts are not given, or `size` is below 1.
         """
         texts = check_texts(texts)
         names = [str(i) for i in (ids if ids is not None else range(len(texts)))]
         if len(names) != len(texts):
-            raise ValueError(f"{len(texts)} texts but {len(names)} ids")
+            raise ValueError(f"{len(texts)} texts but {len(names)} ids; give one id per text")
         if not texts:
             raise ValueError(
                 "A context needs at least one document. Without any, pass context=None."
@@ -201,64 +309,126 @@ class ContextualEncoder(torch.nn.Module):
         size = self.config.transductive_corpus_size if size is None else size
         if size < 1:
             raise ValueError(f"size must be at least 1, got {size}")
-        chosen = list(range(len(texts)))
-        if len(texts) > size:
-            chosen = np.random.default_rng(seed).choice(len(texts), size, replace=False).tolist()
-        prompted = [self.prompts["document"] + texts[i] for i in chosen]
-        vectors = self._batched(
-            prompted,
-            self._stage_1,
-            prefix=0,
+        chosen = _sample(len(texts), size, seed)
+        vectors = in_batches(
+            [self.prompts["document"] + texts[i] for i in chosen],
+            self._stage_1(len(chosen)),
+            self,
             batch_size=batch_size,
             precision=precision,
-            label="stage 1",
-            progress=progress,
+            progress="stage 1" if progress else None,
         )
         return Context(vectors, tuple(names[i] for i in chosen), self.name)
 
     def encode_queries(
-        self, texts: Sequence[str], context: Context | None = None, **options: Any
+        self,
+        texts: Sequence[str],
+        context: Context | None = None,
+        *,
+        batch_size: int | None = None,
+        precision: str = "float32",
+        progress: bool = False,
     ) -> Vectors:
-        """Stage 2 for questions: unit vectors (n, d). Options as in `encode_documents`."""
-        return self._encode("query", texts, context, **options)
+        """Stage 2 for queries: unit vectors (n, d). Arguments as in `encode_documents`."""
+        return self._encode("query", texts, context, batch_size, precision, progress)
 
     def encode_documents(
-        self, texts: Sequence[str], context: Context | None = None, **options: Any
+        self,
+        texts: Sequence[str],
+        context: Context | None = None,
+        *,
+        batch_size: int | None = None,
+        precision: str = "float32",
+        progress: bool = False,
     ) -> Vectors:
         """Stage 2 for documents: unit vectors (n, d), in the order of the texts.
 
         Args:
-            texts: any number; they are computed a piece at a time.
-            context: what `embed_context` gave; None encodes without.
-            batch_size: texts computed at a time; as many as suit the machine when not given.
-            precision: `float32`, or `bfloat16`, which is faster where the processor has it and gives slightly other vectors.
+            texts: any number; memory holds one batch at a time, and the vectors.
+            context: what `embed_context` gave; None encodes without a context.
+            batch_size: largest number of texts in a batch; by default what suits the machine.
+            precision: `float32`, or `bfloat16`, which is faster where the processor supports it
+                and gives slightly different vectors.
             progress: draw a progress bar.
+
+        Raises:
+            TypeError: `texts` is not a list of texts.
+            ValueError: the context was made by another model, or the precision is not known.
         """
-        return self._encode("document", texts, context, **options)
+        return self._encode("document", texts, context, batch_size, precision, progress)
 
     def _encode(
-        self, kind: str, texts: Sequence[str], context: Context | None, *,
-        batch_size: int | None = None, precision: str = "float32", progress: bool = False,
-    ) -> Vectors:  # fmt: skip
+        self,
+        kind: str,
+        texts: Sequence[str],
+        context: Context | None,
+        batch_size: int | None,
+        precision: str,
+        progress: bool,
+    ) -> Vectors:
         if context is not None and context.model != self.name:
             raise ValueError(
-                f"this context was made by {context.model}; make one with this model: embed_context(texts)"
+                f"this context was made by {context.model}; "
+                "make one with this model: embed_context(texts)"
             )
         prompted = [self.prompts[kind] + text for text in check_texts(texts)]
-        prepared = self._prepare(context)
-        made = self._batched(
-            prompted, lambda batch: self._stage_2(batch, prepared), prefix=self._prefix(context),
-            batch_size=batch_size, precision=precision, label="stage 2", progress=progress,
-        )  # fmt: skip
-        return Vectors(
-            torch.nn.functional.normalize(made, dim=1, out=made).numpy(),
-            context.name if context is not None else "none",
+        vectors = in_batches(
+            prompted,
+            self._stage_2(context, len(prompted)),
+            self,
+            batch_size=batch_size,
+            precision=precision,
+            progress="stage 2" if progress else None,
         )
+        unit = nn.functional.normalize(vectors, dim=1, out=vectors).numpy()
+        return Vectors(unit, NO_CONTEXT if context is None else context.name, self.name)
 
-    def _prefix(self, context: Context | None) -> int:
-        """How many tokens stage 2 puts before each text."""
-        return 0
 
-    def _prepare(self, context: Context | None):
-        """What of a context is computed once, and not for each batch."""
-        return None if context is None else context.vectors.to(self.device)
+def _sample(count: int, size: int, seed: int) -> list[int]:
+    """Up to `size` of the positions 0 ... count - 1: drawn by `seed`, or all in their order."""
+    if count <= size:
+        return list(range(count))
+    return np.random.default_rng(seed).choice(count, size, replace=False).tolist()
+
+
+def in_batches(
+    texts: list[str],
+    stage: Stage,
+    model: ContextualEncoder,
+    *,
+    batch_size: int | None = None,
+    precision: str = "float32",
+    progress: str | None = None,
+) -> Tensor:
+    """`stage` over all texts; its vectors in their order, (n, d) on the CPU.
+
+    Args:
+        model: tokenizes the texts; its device computes.
+        progress: label of a progress bar; None draws none.
+
+    Raises:
+        ValueError: the precision is not known.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is not known; choose one of {PRECISIONS}")
+    narrow = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    bar = tqdm(total=len(texts), desc=progress, unit="text", disable=progress is None)
+    vectors = torch.empty(len(texts), model.dimension)
+    with torch.inference_mode(), narrow, bar:
+        for rows, batch in _token_batches(texts, model, stage.prefix, batch_size):
+            vectors[rows] = stage.compute(*batch).float().cpu()
+            bar.update(len(rows))
+    return vectors
+
+
+def _token_batches(
+    texts: list[str], model: ContextualEncoder, prefix: int, batch_size: int | None
+) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
+    """Texts of similar length together: which rows of the result they are, and their tokens."""
+    for start in range(0, len(texts), CHUNK):
+        ids = model.token_ids(texts[start : start + CHUNK])
+        lengths = [len(row) for row in ids]
+        for places in batches(lengths, model.device, extra=prefix, most=batch_size):
+            yield start + torch.from_numpy(places), model.as_batch([ids[i] for i in places])
+        if len(texts) > CHUNK:
+            give_back_memory()

@@ -1,12 +1,14 @@
-"""Measure contextual models on a collection: `python -m helpers.cde.evaluate COLLECTION --models DIR ... --wrong COLLECTION`.
+"""Measure contextual models: `python -m helpers.cde.evaluate DIR --models DIR ... --wrong DIR`.
 
-Values of each question are averaged over the models (seeds) first; intervals are paired bootstraps over questions.
+The values of each query are first averaged over the models (one per seed); intervals are paired
+bootstraps over the queries.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +21,23 @@ from .encoding import similarity
 from .mini import MiniCDE
 
 CONDITIONS = ("right context", "wrong context", "no context")
+HALVES = {"all": slice(None), "even": slice(0, None, 2), "odd": slice(1, None, 2)}
 
 
 def measure_models(
     directories: list[Path], collection: Path, wrong: Path, *, half: str = "all", seed: int = 0
 ) -> dict[str, pd.DataFrame]:
-    """Per-question measures of MiniLM, BM25 and of the models without, in a wrong and in the right context.
+    """Measures per query: of BM25, of MiniLM, and of the models in each of three conditions.
 
     Args:
-        half: `all` questions, or every second one: `even` (0, 2, ...) or `odd`.
+        directories: of the trained models; one per seed.
+        collection: folder in BEIR layout; its documents are the right context.
+        wrong: another, whose documents are the wrong context.
+        half: `all` queries, or every second one: `even` (0, 2, ...) or `odd`.
         seed: of the contexts' samples.
     """
     corpus, queries, qrels = retrieval.load_beir(collection)
-    if half != "all":
-        queries = queries.select(range(0 if half == "even" else 1, len(queries), 2))
+    queries = queries.select(range(len(queries))[HALVES[half]])
     documents, questions = retrieval.texts(corpus), list(queries["text"])
     others = retrieval.texts(retrieval.load_beir(wrong)[0])
 
@@ -57,18 +62,22 @@ def measure_models(
                 model.encode_queries(questions, context), model.encode_documents(documents, context)
             )
             runs[name].append(measured(scores))
-    return found | {name: sum(tables) / len(tables) for name, tables in runs.items()}
+    return found | {name: _mean(tables) for name, tables in runs.items()}
+
+
+def _mean(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    return reduce(pd.DataFrame.add, tables) / len(tables)
 
 
 def as_markdown(found: dict[str, pd.DataFrame]) -> str:
-    """Two tables: every system, and the right context minus each of the others, in points of nDCG@10."""
+    """Two tables: every system, and the right context minus each other one in points of nDCG@10."""
     lines = [
         "| system | " + " | ".join(retrieval.MEASURES) + " |",
         "|---" * (len(retrieval.MEASURES) + 1) + "|",
     ]
+    compared = retrieval.compare(found).to_numpy().tolist()
     lines += [
-        f"| {name} | " + " | ".join(row) + " |"
-        for name, row in zip(found, retrieval.compare(found).to_numpy().tolist(), strict=True)
+        f"| {name} | " + " | ".join(row) + " |" for name, row in zip(found, compared, strict=True)
     ]
     lines += ["", "| right context minus | points of nDCG@10 |", "|---|---|"]
     for name in ("MiniLM", "no context", "wrong context", "BM25"):
@@ -80,16 +89,16 @@ def as_markdown(found: dict[str, pd.DataFrame]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m helpers.cde.evaluate", description=__doc__.splitlines()[0]
-    )
+    """The command line; returns the exit status."""
+    summary, _, _ = __doc__.partition("\n")
+    parser = argparse.ArgumentParser(prog="python -m helpers.cde.evaluate", description=summary)
     parser.add_argument("collection", type=Path, help="folder in BEIR layout")
     parser.add_argument(
         "--models",
         nargs="+",
         type=Path,
         required=True,
-        help="folders of trained models, one a seed",
+        help="folders of trained models, one per seed",
     )
     parser.add_argument(
         "--wrong",
@@ -97,11 +106,12 @@ def main(arguments: list[str] | None = None) -> int:
         required=True,
         help="collection whose documents serve as the wrong context",
     )
-    parser.add_argument("--half", choices=("all", "even", "odd"), default="all")
+    parser.add_argument("--half", choices=HALVES, default="all")
     options = parser.parse_args(arguments)
     found = measure_models(options.models, options.collection, options.wrong, half=options.half)
     print(
-        f"{options.collection.name}, {len(found['MiniLM'])} questions, mean of {len(options.models)} model(s), 95 % bootstrap intervals\n"
+        f"{options.collection.name}, {len(found['MiniLM'])} queries, "
+        f"mean of {len(options.models)} model(s), 95 % bootstrap intervals\n"
     )
     print(as_markdown(found))
     return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import prod
 from pathlib import Path
 
+from safetensors import safe_open
+
 from ..artifacts import fetch, record
 from ..device import pick_device, use_threads
 from ..files import ArtifactError
@@ -22,6 +24,9 @@ def load_cde(*, variant: str = "hub") -> ContextualEncoder:
     """The contextual model of the chosen source.
 
     `bundled`: the small one that ships; `hub`: `jxm/cde-small-v2`.
+
+    Args:
+        variant: of the published model, as in `CDE.load`.
 
     Raises:
         ArtifactError: the Hub cannot be reached, or its files are not the published ones.
@@ -55,8 +60,6 @@ def check_published(path: Path) -> None:
     Raises:
         ArtifactError: other counts.
     """
-    from safetensors import safe_open
-
     with safe_open(str(path), "pt") as file:
         names = list(file.keys())
         shapes = [file.get_slice(name).get_shape() for name in names]
