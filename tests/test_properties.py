@@ -80,7 +80,7 @@ def matrices(rows=(1, 6), columns=(1, 5), elements=numbers, dtype=np.float64):
 #: Their own tests are in the files named.
 WITHOUT = {
     "artifacts": "reads files and the Hub: test_artifacts.py, test_hub.py",
-    "cde": "models: test_cde.py",
+    "cde": "models: test_cde_native.py, test_cde_mini.py",
     "console": "reads a theme: test_console.py",
     "files": "reads and writes files: test_files.py, test_killed.py",
     "settings.choice": "reads the environment",

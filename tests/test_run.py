@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 import tomllib
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from nbclient import NotebookClient
 
 import run
 from helpers import PROJECT_ROOT
+from tests.support.processes import python, run_python
 
 # --- commands -------------------------------------------------------------------------------------
 
@@ -28,16 +28,14 @@ def test_every_command_is_explained_in_lines_that_fit():
 
 @pytest.mark.parametrize(("arguments", "status"), [(["--help"], 0), ([], 2), (["check"], 2)])
 def test_without_a_command_or_with_an_unknown_one_it_explains_itself(arguments, status):
-    command = [sys.executable, str(PROJECT_ROOT / "run.py"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_python(PROJECT_ROOT / "run.py", *arguments)
     assert done.returncode == status and "python run.py quick" in done.stdout
 
 
 def test_run_py_needs_nothing_but_the_standard_library():
     """Without site-packages and without the folder of the project on the path."""
     code = "import runpy, sys; runpy.run_path(sys.argv[1])"
-    command = [sys.executable, "-I", "-S", "-c", code, str(PROJECT_ROOT / "run.py")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_python("-I", "-S", "-c", code, PROJECT_ROOT / "run.py")
     assert done.returncode == 0, done.stderr
 
 
@@ -97,9 +95,7 @@ def test_other_users_and_other_commands_are_not_asked(started, monkeypatch):
 
 def test_openmps_variables_are_the_same_in_every_place():
     fallback = "import json, os, helpers; print(json.dumps(dict(os.environ)))"
-    clean = {name: value for name, value in os.environ.items() if name not in run.OPENMP}
-    command = [sys.executable, "-c", fallback]
-    done = subprocess.run(command, capture_output=True, text=True, env=clean, cwd=PROJECT_ROOT)
+    done = python(fallback, **dict.fromkeys(run.OPENMP))
     assert run.OPENMP.items() <= json.loads(done.stdout).items()
     image = (PROJECT_ROOT / "binder" / "Dockerfile").read_text(encoding="utf-8")
     for name, value in run.OPENMP.items():
@@ -204,17 +200,10 @@ def test_no_list_of_versions_names_an_index_a_place_or_a_host():
 
 @pytest.mark.slow
 def test_the_weekly_workflow_draws_new_examples_and_more_of_them():
-    code = "from tests.test_properties import quick; print(quick.derandomize, quick.max_examples)"
+    code = "from tests.support.examples import quick; print(quick.derandomize, quick.max_examples)"
     drawn = {}
     for profile in ("series", "weekly"):
-        environment = {**os.environ, "HYPOTHESIS_PROFILE": profile, "CI": "true"}
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            env=environment,
-            cwd=PROJECT_ROOT,
-        )
+        done = python(code, HYPOTHESIS_PROFILE=profile, CI="true")
         derandomize, count = done.stdout.split()
         drawn[profile] = derandomize == "False", int(count)
     assert drawn["series"] == (False, 40)
