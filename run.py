@@ -32,16 +32,7 @@ QUICK = "not slow and not scale and not browser"
 TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]  # files of tests
 COMMANDS = {
     "lab": ["-m", "jupyterlab", "--notebook-dir", str(ROOT)],
-    "quick": [
-        "-m",
-        "pytest",
-        "-q",
-        *TWO_AT_A_TIME,
-        "-m",
-        QUICK,
-        "--ignore=tests/system",
-        "--ignore=notebooks",
-    ],
+    "quick": ["-m", "pytest", "-q", *TWO_AT_A_TIME, "-m", QUICK, "--ignore=tests/system"],
     "tests": ["-m", "pytest", *TWO_AT_A_TIME],
     "benchmarks": ["-m", "benchmarks"],
     "execute": ["-m", "helpers.execute"],
@@ -193,6 +184,8 @@ def main():
         install(requirements)
     if command == "repair":
         sys.exit(call([PYTHON, "-m", "helpers.doctor"]))
+    if command == "quick" and not any(Path(a.partition("::")[0]).exists() for a in arguments):
+        arguments += ["tests", "helpers"]  # not the notebooks, which nbval would run
     try:
         sys.exit(call([PYTHON, *COMMANDS[command], *arguments]))
     except KeyboardInterrupt:  # Ctrl+C ends JupyterLab, which has already said so itself

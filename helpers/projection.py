@@ -60,7 +60,7 @@ def cosine_neighbours(
     if not 1 <= k < n:
         raise ValueError(f"k must lie between 1 and {n - 1}, got {k}")
     indices, distances = np.empty((n, k), dtype=np.int64), np.empty((n, k), dtype=np.float64)
-    # one buffer for all blocks: allocating it anew costs a fifth of the product's time
+    # one buffer for all blocks: allocating it again costs a fifth of the product's time
     buffer = torch.empty(min(n, BLOCK), n, device=rows.device)
     bar = tqdm(total=n, desc="neighbours", unit="row", disable=not progress)
     with torch.inference_mode(), bar:
@@ -118,7 +118,7 @@ def _read(path: Path, n: int) -> np.ndarray | None:
             raise ValueError(f"expected finite points of shape ({n}, 2), found {points.shape}")
     except Exception as error:  # a truncated file raises zip, OS, key or value errors
         warnings.warn(
-            f"The stored map {path.name} is damaged ({error}); computing it anew.", stacklevel=3
+            f"The stored map {path.name} is damaged ({error}); computing it again.", stacklevel=3
         )
         return None
     return points

@@ -50,7 +50,7 @@ def check_texts(texts: Sequence[str]) -> list[str]:
             raise TypeError(f"text {i} is a {type(text).__name__}; every element must be a text")
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise ValueError(
-                f"text {i} contains a lone surrogate (half a character); "
+                f"text {i} contains a lone surrogate; "
                 "repair it: text.encode('utf-8', 'replace').decode()"
             )
     return checked

@@ -17,6 +17,7 @@ def test_the_bundled_weights_are_the_published_bytes():
     )
 
 
+@pytest.mark.slow
 def test_the_code_of_the_package_that_carries_the_weights_is_not_run(encoder):
     done = python("""
         import sys

@@ -27,6 +27,7 @@ def hub_cache(tmp_path_factory):
     return fill_cache(tmp_path_factory.mktemp("hub"))
 
 
+@pytest.mark.slow
 def test_the_hub_path_loads_model_and_data_in_the_hubs_layout_with_tiny_weights(
     hub_cache, tmp_path
 ):
@@ -45,6 +46,7 @@ def test_the_hub_path_loads_model_and_data_in_the_hubs_layout_with_tiny_weights(
     assert len(recorded["jxm/cde-small-v2"]["model.safetensors"]) == 64
 
 
+@pytest.mark.slow
 def test_files_that_differ_from_the_recorded_ones_are_refused(hub_cache, tmp_path):
     assert hub_python("retrieval.load_fiqa()", hub_cache, tmp_path).returncode == 0
     altered = tmp_path / "cache"
@@ -58,6 +60,7 @@ def test_files_that_differ_from_the_recorded_ones_are_refused(hub_cache, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_the_published_model_is_refused_when_the_counts_differ(hub_cache, tmp_path):
     done = hub_python("hub.CDE_TENSORS = 280\nload_cde()", hub_cache, tmp_path)
     assert "76 tensors" in done.stderr.strip().splitlines()[-1]

@@ -202,6 +202,7 @@ def shelves():
     return model, {name: model.embed_context(given) for name, given in texts.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "heavier"),
     [("interest", "country"), ("savings", "country"), ("gardener", "money"), ("spade", "money")],
@@ -219,6 +220,7 @@ def test_a_word_weighs_less_on_the_shelf_that_is_full_of_its_kind(shelves, word,
     assert max(share, key=share.get) == heavier and max(share.values()) > 1.1 * min(share.values())
 
 
+@pytest.mark.slow
 def test_on_money_the_right_context_costs_nothing_against_minilm(shelves, encoder):
     """No gain is claimed there (see the model's card), but no loss above half a point either."""
     model, contexts = shelves

@@ -160,6 +160,7 @@ def test_the_server_listens_on_loopback_and_frees_its_port(encoder):
         _ = server.base_url
 
 
+@pytest.mark.slow
 def test_the_server_ends_with_a_kernel_that_is_killed():
     done = python("""
         import os, signal

@@ -86,7 +86,7 @@ def test_a_stored_map_that_is_not_whole_is_named_and_not_used(stored, fault, mon
     monkeypatch.chdir(stored.parent)
     fault(stored)
     with pytest.warns(
-        UserWarning, match=r"The stored map map\.npz is damaged \(.*\); computing it anew"
+        UserWarning, match=r"The stored map map\.npz is damaged \(.*\); computing it again"
     ):
         assert projection._read(stored, 50) is None
     assert not os.path.exists("bomb-went-off"), "code in a stored file is not run"

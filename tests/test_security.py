@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 
+import pytest
+
 from helpers import PROJECT_ROOT, artifacts
 from tests.support.processes import python
 
@@ -31,6 +33,7 @@ def test_no_code_of_the_series_loads_a_pickle_or_runs_what_a_model_brings():
     assert found == {}
 
 
+@pytest.mark.slow
 def test_code_laid_beside_the_checked_files_is_not_run(tmp_path):
     """Where libraries look for it.
 

@@ -198,7 +198,7 @@ def _check_passage(row: Any) -> None:
             check_texts([str(row[name])])
         except ValueError as error:
             raise ValueError(
-                f"{name} contains a lone surrogate (half a character); "
+                f"{name} contains a lone surrogate; "
                 "repair it: text.encode('utf-8', 'replace').decode()"
             ) from error
 
@@ -303,7 +303,8 @@ def read_vectors(out: str | Path) -> tuple[list[str], Vectors]:
             f"{out.name}/ has {len(ids)} rows and {len(set(ids))} ids instead of "
             f"{manifest['rows']}; encode into a new folder"
         )
-    return ids, Vectors(np.concatenate(parts), manifest["context"])
+    model = manifest["model"].rsplit(", weights ", 1)[0]
+    return ids, Vectors(np.concatenate(parts), manifest["context"], model)
 
 
 def _read_file(path: Path) -> tuple[list[str], list[np.ndarray]]:

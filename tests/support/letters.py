@@ -47,7 +47,7 @@ class Letters(ContextualEncoder):
         if context is not None:
             counts = counts + context.vectors.numpy().mean(axis=0)
         unit = counts / np.linalg.norm(counts, axis=1, keepdims=True)
-        return Vectors(unit, "none" if context is None else context.name)
+        return Vectors(unit, "none" if context is None else context.name, self.name)
 
 
 def _counts(texts: Sequence[str]) -> np.ndarray:
