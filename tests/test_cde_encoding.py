@@ -199,12 +199,12 @@ def test_both_models_work_without_a_context(model):
         ([3], "text 0 is a int"),
     ],
 )
-def test_what_is_no_list_of_texts_is_refused(model, texts, message):
+def test_anything_but_a_list_of_texts_is_refused(model, texts, message):
     with pytest.raises(TypeError, match=message):
         model.encode_documents(texts)
 
 
-def test_empty_lists_and_contexts(model):
+def test_no_texts_give_no_vectors_and_no_context(model):
     assert model.encode_documents([]).shape == (0, model.dimension)
     with pytest.raises(ValueError, match="context=None"):
         model.embed_context([])

@@ -17,7 +17,7 @@ def checkpoint(tmp_path):
     return tmp_path / "bert"
 
 
-def test_another_checkpoint_in_the_place_of_the_published_one_is_refused(checkpoint):
+def test_another_checkpoint_in_place_of_the_published_one_is_refused(checkpoint):
     with pytest.raises(artifacts.ArtifactError, match=r"305,706,240"):
         hub.check_published(checkpoint / "model.safetensors")
 

@@ -103,6 +103,9 @@ def test_training_mode_of_the_encoder_leaves_the_small_models_vectors_alone(pair
         assert encoder.transformers_model.encoder.training
         model.second_stage_model.tokens.forget()
         assert np.array_equal(model.encode_documents(TEXTS), before)
+        made_now = MiniCDE(encoder, model.config)
+        made_now.pooling.load_state_dict(model.pooling.state_dict())
+        assert np.array_equal(made_now.encode_documents(TEXTS), before)
         assert encoder.transformers_model.encoder.training, "nor is the encoder set back"
         encoder.eval()
     encoder.transformers_model.train()
@@ -167,8 +170,11 @@ def test_the_state_of_the_small_model_identifies_pooling_and_backbone(pair):
 def test_the_pooling_can_be_trained_on_token_vectors_that_were_kept(pair):
     encoder, model = pair
     model.encode_documents(TEXTS)
-    model.second_stage_model(*model.as_batch(model.token_ids(TEXTS))).sum().backward()
-    assert model.pooling.score.grad.abs().max() > 0
+    batch = model.as_batch(model.token_ids(TEXTS))
+    for keep in (True, False):
+        model.zero_grad()
+        model.second_stage_model(*batch, keep=keep).sum().backward()
+        assert model.pooling.score.grad.abs().max() > 0
     assert all(p.grad is None for p in encoder.parameters())
 
 
@@ -192,7 +198,7 @@ def test_the_shipped_model_is_small():
 
 
 @pytest.fixture(scope="module")
-def shelves():
+def collections():
     """The small model, and a context of each bundled collection."""
     model = load_mini_cde()
     texts = {
@@ -207,8 +213,8 @@ def shelves():
     ("word", "heavier"),
     [("interest", "country"), ("savings", "country"), ("gardener", "money"), ("spade", "money")],
 )
-def test_a_word_weighs_less_on_the_shelf_that_is_full_of_its_kind(shelves, word, heavier):
-    model, contexts = shelves
+def test_a_word_weighs_less_in_the_context_that_is_full_of_its_kind(collections, word, heavier):
+    model, contexts = collections
     passage = (
         "The bank pays interest on the money in your savings account, "
         "and takes a fee when a gardener leaves his spade at the counter."
@@ -221,9 +227,9 @@ def test_a_word_weighs_less_on_the_shelf_that_is_full_of_its_kind(shelves, word,
 
 
 @pytest.mark.slow
-def test_on_money_the_right_context_costs_nothing_against_minilm(shelves, encoder):
+def test_on_money_the_right_context_costs_nothing_against_minilm(collections, encoder):
     """No gain is claimed there (see the model's card), but no loss above half a point either."""
-    model, contexts = shelves
+    model, contexts = collections
     corpus, queries, qrels = retrieval.load_beir(PROJECT_ROOT / "data" / "money")
     documents, questions = retrieval.texts(corpus), list(queries["text"])
     scores = {

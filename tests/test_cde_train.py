@@ -25,7 +25,7 @@ def pairs(tmp_path):
     return path
 
 
-def test_training_repeats_with_its_seed_and_goes_on_after_a_stop(pairs, tmp_path, monkeypatch):
+def test_training_is_reproducible_and_resumes_after_an_interruption(pairs, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SAVE_EVERY", 3)
     recipe = Recipe(steps=8, batch=8, context=8, rank=2)
     whole = train([pairs], tmp_path / "a", recipe, progress=False).pooling.state_dict()

@@ -15,7 +15,7 @@ def named(request):
     return request.param, retrieval.load_beir(PROJECT_ROOT / "data" / request.param)
 
 
-def test_there_is_enough_of_it_and_nothing_twice(named):
+def test_each_collection_is_large_enough_and_has_no_duplicates(named):
     name, (corpus, queries, qrels) = named
     passages, questions, _ = LEAST[name]
     assert len(corpus) >= passages and len(queries) >= questions

@@ -57,7 +57,7 @@ def test_measures_agree_with_the_formulas():
     )
 
 
-def test_the_bootstrap_repeats_and_covers_its_mean():
+def test_the_bootstrap_is_reproducible_and_covers_its_mean():
     values = np.random.default_rng(0).normal(0.3, 1, 200)
     first = retrieval.bootstrap(values)
     assert first == retrieval.bootstrap(values)

@@ -92,9 +92,6 @@ class TokenStates:
         """Where MiniLM is, which may be another device than that of the model around it."""
         return next(self.backbone.parameters()).device
 
-    # Without `inference_mode`, so that what is kept may later serve in training.
-    @torch.inference_mode(False)
-    @torch.no_grad()
     def __call__(self, input_ids: Tensor, attention_mask: Tensor, *, keep: bool = True) -> Tensor:
         """Token vectors (n, t, 384), zero where padded, on the device of the ids.
 
@@ -128,11 +125,11 @@ class TokenStates:
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.digest()
 
+    @torch.inference_mode()
     def _compute(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        made = self.backbone(
-            input_ids=input_ids.to(self.device), attention_mask=attention_mask.to(self.device)
-        )
-        return made.last_hidden_state.float().to(input_ids.device)
+        here, there = self.device, input_ids.device
+        made = self.backbone(input_ids=input_ids.to(here), attention_mask=attention_mask.to(here))
+        return made.last_hidden_state.float().to(there)
 
     def _names(self, input_ids: Tensor, lengths: list[int]) -> list[bytes]:
         """Keys to `kept`: a text's ids without padding, and the precision if it is reduced."""
@@ -141,9 +138,11 @@ class TokenStates:
         return [precision + ids[:length].tobytes() for ids, length in rows]
 
     def _keep(self, name: bytes, states: Tensor) -> None:
-        if name not in self.kept:
-            self.kept[name] = states.clone()  # or it would keep the whole padded batch alive
-            self.bytes += states.nbytes
+        if name in self.kept:
+            return
+        with torch.inference_mode(False):  # what is kept may later serve in training
+            self.kept[name] = states.clone()  # a view would keep the whole batch alive
+        self.bytes += states.nbytes
 
     def _drop_oldest(self) -> None:
         while self.bytes > KEPT_BYTES and len(self.kept) > 1:
