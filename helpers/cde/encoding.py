@@ -296,7 +296,7 @@ class ContextualEncoder(nn.Module, ABC):
 
         Raises:
             TypeError: `texts` is not a list of texts.
-            ValueError: no text, as many ids as texts are not given, or `size` is below 1.
+            ValueError: there are no texts, the ids are not as many, or `size` is below 1.
         """
         texts = check_texts(texts)
         names = [str(i) for i in (ids if ids is not None else range(len(texts)))]
