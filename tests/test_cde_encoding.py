@@ -8,17 +8,7 @@ import pytest
 import torch
 
 from helpers.cde import CDE, Context, Vectors, load_mini_cde, similarity
-from tests.support.checkpoints import CHECKPOINTS
-
-TEXTS = [
-    "The bank pays interest on the loan.",
-    "Stocks fell on Monday.",
-    "A bond is a loan to a state or a company, and it pays a coupon every year until it matures.",
-    "Money.",
-    "How is a dividend taxed?",
-    "The river bank gave way after the flood, and the path along it was closed for a month.",
-    "Hedge.",
-]
+from tests.support.checkpoints import CHECKPOINTS, TEXTS
 
 
 @pytest.fixture(scope="module", params=["mini", "native"])

@@ -11,16 +11,7 @@ import torch
 from helpers import PROJECT_ROOT, retrieval
 from helpers.cde import CheckpointError, MiniCDE, load_mini_cde, mini, similarity
 from helpers.similarity import cosine_matrix
-
-TEXTS = [
-    "The bank pays interest on the loan.",
-    "Stocks fell on Monday.",
-    "A bond is a loan to a state or a company, and it pays a coupon every year until it matures.",
-    "Money.",
-    "How is a dividend taxed?",
-    "The river bank gave way after the flood, and the path along it was closed for a month.",
-    "Hedge.",
-]
+from tests.support.checkpoints import TEXTS
 
 
 def test_the_small_models_context_is_computed_once_and_reused_exactly(monkeypatch):
