@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from helpers.cde import Context, ContextualEncoder, Vectors
+from helpers.cde.encoding import Stage
 
 TESTS = str(Path(__file__).parents[1])
 #: Environment of a process, and of the workers it starts, that may import this module.
@@ -42,6 +43,15 @@ class Letters(ContextualEncoder):
         self, texts: Sequence[str], context: Context | None = None, *, batch_size: int | None = None
     ) -> Vectors:
         return self._vectors(2 * _counts(texts), context)
+
+    def seconds_per_text(self) -> float:
+        return 0.0
+
+    def _stage_1(self, count: int) -> Stage:
+        raise NotImplementedError("letters are counted without stages")
+
+    def _stage_2(self, context: Context | None, count: int) -> Stage:
+        raise NotImplementedError("letters are counted without stages")
 
     def _vectors(self, counts: np.ndarray, context: Context | None) -> Vectors:
         if context is not None:

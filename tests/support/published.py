@@ -63,4 +63,4 @@ def hub_python(code, cache, tmp_path, **settings):
     )
     places = {"HF_HUB_CACHE": str(cache), "HF_DATASETS_CACHE": str(tmp_path / "datasets")}
     variables = {**CLEAN_ENVIRONMENT, "EMBEDDINGS_SOURCE": "hub", **places, **settings}
-    return python(prepared + textwrap.dedent(code), timeout=300, **variables)
+    return python(prepared + textwrap.dedent(code), timeout=600, **variables)
