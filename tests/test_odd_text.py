@@ -29,7 +29,7 @@ TEXTS = {
     "Chinese": "银行利率",
     "control characters": "a\x00b\x1b[31mred\x07\x08\x7f\x9b\ufffe",
     "lines": "one\r\ntwo\tthree\u2028four",
-    "half a character": "a\ud83db",
+    "a lone surrogate": "a\ud83db",
     "markup of rich": "[bold red]x[/] [/] :smile: [link=https://x.example]y[/link]",
     "an expression of Vega": "datum.value",
     "an object of Vega": '{"expr": "1 + 1"}',
@@ -54,9 +54,7 @@ def is_whole(text):
 
 def test_the_models_give_every_text_a_vector_of_length_1_or_say_why_not(encoder, text):
     if not is_whole(text):
-        pytest.skip(
-            "no model takes half a character; test_half_a_character... tells where it is caught"
-        )
+        pytest.skip("no model takes a lone surrogate: test_a_lone_surrogate_typed_into_a_box...")
     vectors = [encoder.encode(text), load_mini_cde().encode_documents([text])[0]]
     assert [np.linalg.norm(vector) for vector in vectors] == pytest.approx([1, 1], abs=1e-5)
 
@@ -304,7 +302,7 @@ def test_a_box_of_notebooks_2_and_3_answers_or_says_in_words_what_is_missing(les
         lesson["part"](text, "The bank", "bank")
 
 
-def test_half_a_character_typed_into_a_box_becomes_a_question_mark(monkeypatch, capsys):
+def test_a_lone_surrogate_typed_into_a_box_becomes_a_question_mark(monkeypatch, capsys):
     boxes = []
     monkeypatch.setattr("IPython.display.display", boxes.append)
     monkeypatch.delenv("EMBEDDINGS_HEADLESS")
