@@ -11,12 +11,13 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from helpers import PROJECT_ROOT
 from helpers.cde import Context, ContextualEncoder, Vectors
 from helpers.cde.encoding import Stage
 
-TESTS = str(Path(__file__).parents[1])
 #: Environment of a process, and of the workers it starts, that may import this module.
-IMPORTABLE = {"PYTHONPATH": os.pathsep.join(filter(None, [TESTS, os.environ.get("PYTHONPATH")]))}
+PLACES = [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")]
+IMPORTABLE = {"PYTHONPATH": os.pathsep.join(filter(None, PLACES))}
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789 "
 
 

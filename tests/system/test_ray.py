@@ -103,7 +103,7 @@ DRIVER = """
     from functools import partial
     from pathlib import Path
     from helpers.cde import encode_corpus
-    from support.letters import Waiting
+    from tests.support.letters import Waiting
     source, out, files, gate = sys.argv[1:]
     model = partial(Waiting, Path(out), int(files), Path(gate))
     done = encode_corpus(source, out, model=model, workers=2, threads=1, block_rows=4)
