@@ -99,13 +99,16 @@ def _map() -> str:
 def _small_model() -> str:
     from .cde import load_mini_cde
 
-    return f"intact, {sum(p.numel() for p in load_mini_cde().pooling.parameters()):,} numbers"
+    pooling = load_mini_cde().pooling
+    return f"intact, {type(pooling).__name__}({pooling.extra_repr()})"
 
 
 def _collections() -> str:
     from .retrieval import load_beir
 
-    sizes = {name: load_beir(PROJECT_ROOT / "data" / name) for name in ("money", "country")}
+    sizes = {
+        name: load_beir(PROJECT_ROOT / "data" / name) for name in ("money", "country", "notices")
+    }
     return ", ".join(
         f"{name}: {len(corpus)} passages, {len(queries)} questions"
         for name, (corpus, queries, _) in sizes.items()

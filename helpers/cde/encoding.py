@@ -34,7 +34,7 @@ QUERY, DOCUMENT = "search_query: ", "search_document: "
 NO_CONTEXT, UNKNOWN = "none", "unknown"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Context:
     """What stage 1 gives: the documents that stand for a corpus, and their vectors.
 
@@ -42,6 +42,8 @@ class Context:
         vectors: (k, d) on the CPU, in the order in which the model sees them.
         ids: which documents they are: the caller's ids, or their positions in the given list.
         model: name of the model that made them.
+        tokens: token ids of each document, int32, as far as the model reads it; None from a model
+            whose stage 2 has no use for them.
 
     >>> context = Context(torch.eye(2), ids=("d1", "d2"), model="mini-cde")
     >>> len(context)
@@ -53,21 +55,28 @@ class Context:
     vectors: Tensor
     ids: tuple[str, ...]
     model: str
+    tokens: tuple[np.ndarray, ...] | None = None
 
     @cached_property
     def name(self) -> str:
-        """Fingerprint of model, documents and numbers; equal names mean equal contexts."""
+        """Fingerprint of model, documents, numbers and tokens; equal names mean equal contexts."""
         digest = hashlib.sha256(repr((self.model, self.ids)).encode())
         digest.update(self.vectors.numpy().round(4).astype("<f4").tobytes())
+        for ids in self.tokens or ():
+            digest.update(len(ids).to_bytes(4, "little") + ids.astype("<i4").tobytes())
         return digest.hexdigest()[:12]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def save(self, path: str | Path) -> None:
-        """Write vectors, ids and the model's name to one safetensors file."""
+        """Write vectors, ids, tokens and the model's name to one safetensors file."""
         metadata = {"model": self.model, "ids": "\x1f".join(self.ids)}
-        save_file({"vectors": self.vectors.contiguous()}, str(path), metadata=metadata)
+        tensors = {"vectors": self.vectors.contiguous()}
+        if self.tokens is not None:
+            tensors["tokens"] = torch.from_numpy(np.concatenate(self.tokens).astype(np.int32))
+            tensors["lengths"] = torch.tensor([len(ids) for ids in self.tokens], dtype=torch.int32)
+        save_file(tensors, str(path), metadata=metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Context:
@@ -75,7 +84,11 @@ class Context:
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata()
             ids = tuple(metadata["ids"].split("\x1f"))
-            return cls(file.get_tensor("vectors"), ids, metadata["model"])
+            tokens = None
+            if "tokens" in list(file.keys()):
+                ends = file.get_tensor("lengths").cumsum(0)[:-1].numpy()
+                tokens = tuple(np.split(file.get_tensor("tokens").numpy(), ends))
+            return cls(file.get_tensor("vectors"), ids, metadata["model"], tokens)
 
 
 class Vectors(np.ndarray):
@@ -241,6 +254,10 @@ class ContextualEncoder(nn.Module, ABC):
     def _stage_2(self, context: Context | None, count: int) -> Stage:
         """The stage that embeds texts in a context; `count` says how many will come."""
 
+    def _context_tokens(self, texts: list[str]) -> tuple[np.ndarray, ...] | None:
+        """Token ids of a context's documents, if stage 2 needs them."""
+        return None
+
     @abstractmethod
     def seconds_per_text(self) -> float:
         """Rough time that stage 2 takes for one passage on this machine."""
@@ -310,15 +327,17 @@ class ContextualEncoder(nn.Module, ABC):
         if size < 1:
             raise ValueError(f"size must be at least 1, got {size}")
         chosen = _sample(len(texts), size, seed)
+        sample = [self.prompts["document"] + texts[i] for i in chosen]
         vectors = in_batches(
-            [self.prompts["document"] + texts[i] for i in chosen],
+            sample,
             self._stage_1(len(chosen)),
             self,
             batch_size=batch_size,
             precision=precision,
             progress="stage 1" if progress else None,
         )
-        return Context(vectors, tuple(names[i] for i in chosen), self.name)
+        tokens = self._context_tokens(sample)
+        return Context(vectors, tuple(names[i] for i in chosen), self.name, tokens)
 
     def encode_queries(
         self,

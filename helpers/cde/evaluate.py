@@ -1,7 +1,7 @@
-"""Measure contextual models: `python -m helpers.cde.evaluate DIR --models DIR ... --wrong DIR`.
+"""Measure the small model: `python -m helpers.cde.evaluate DIR --wrong DIR`.
 
-The values of each query are first averaged over the models (one per seed); intervals are paired
-bootstraps over the queries.
+The values of each query are first averaged over several samples of the contexts; intervals are
+paired bootstraps over the queries.
 """
 
 from __future__ import annotations
@@ -18,25 +18,32 @@ from .. import retrieval
 from ..artifacts import load_encoder
 from ..similarity import cosine_matrix
 from .encoding import similarity
-from .mini import MiniCDE
+from .local_idf import shared_text
+from .mini import DIRECTORY, MiniCDE
 
-CONDITIONS = ("right context", "wrong context", "no context")
 HALVES = {"all": slice(None), "even": slice(0, None, 2), "odd": slice(1, None, 2)}
 
 
-def measure_models(
-    directories: list[Path], collection: Path, wrong: Path, *, half: str = "all", seed: int = 0
+def measure_model(
+    model: MiniCDE,
+    collection: Path,
+    wrong: Path,
+    *,
+    split: str = "test",
+    half: str = "all",
+    seeds: tuple[int, ...] = (0, 1, 2),
 ) -> dict[str, pd.DataFrame]:
-    """Measures per query: of BM25, of MiniLM, and of the models in each of three conditions.
+    """Measures per query: of BM25, of MiniLM, and of the model in each of three conditions.
 
     Args:
-        directories: of the trained models; one per seed.
+        model: any small model.
         collection: folder in BEIR layout; its documents are the right context.
         wrong: another, whose documents are the wrong context.
+        split: which judgements are read.
         half: `all` queries, or every second one: `even` (0, 2, ...) or `odd`.
-        seed: of the contexts' samples.
+        seeds: of the contexts' samples; a collection that fits into a context has but one.
     """
-    corpus, queries, qrels = retrieval.load_beir(collection)
+    corpus, queries, qrels = retrieval.load_beir(collection, split)
     queries = queries.select(range(len(queries))[HALVES[half]])
     documents, questions = retrieval.texts(corpus), list(queries["text"])
     others = retrieval.texts(retrieval.load_beir(wrong)[0])
@@ -44,29 +51,22 @@ def measure_models(
     def measured(scores: np.ndarray) -> pd.DataFrame:
         return retrieval.measure(scores, queries["_id"], corpus["_id"], qrels)
 
+    def in_contexts(texts: list[str] | None) -> pd.DataFrame:
+        tables = []
+        for seed in seeds:
+            context = None if texts is None else model.embed_context(texts, seed=seed)
+            asked = model.encode_queries(questions, context)
+            tables.append(measured(similarity(asked, model.encode_documents(documents, context))))
+        return reduce(pd.DataFrame.add, tables) / len(tables)
+
     encoder = load_encoder()
-    found = {
+    return {
         "BM25": measured(retrieval.bm25_scores(documents, questions)),
         "MiniLM": measured(cosine_matrix(encoder.encode(questions), encoder.encode(documents))),
+        "right context": in_contexts(documents),
+        "wrong context": in_contexts(others),
+        "no context": in_contexts(None),
     }
-    runs: dict[str, list[pd.DataFrame]] = {name: [] for name in CONDITIONS}
-    for directory in directories:
-        model = MiniCDE.load(directory)
-        contexts = {
-            "right context": model.embed_context(documents, seed=seed),
-            "wrong context": model.embed_context(others, seed=seed),
-            "no context": None,
-        }
-        for name, context in contexts.items():
-            scores = similarity(
-                model.encode_queries(questions, context), model.encode_documents(documents, context)
-            )
-            runs[name].append(measured(scores))
-    return found | {name: _mean(tables) for name, tables in runs.items()}
-
-
-def _mean(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    return reduce(pd.DataFrame.add, tables) / len(tables)
 
 
 def as_markdown(found: dict[str, pd.DataFrame]) -> str:
@@ -94,24 +94,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m helpers.cde.evaluate", description=summary)
     parser.add_argument("collection", type=Path, help="folder in BEIR layout")
     parser.add_argument(
-        "--models",
-        nargs="+",
-        type=Path,
-        required=True,
-        help="folders of trained models, one per seed",
-    )
-    parser.add_argument(
         "--wrong",
         type=Path,
         required=True,
         help="collection whose documents serve as the wrong context",
     )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=DIRECTORY,
+        help="folder of the config.json to be measured; by default the model that ships",
+    )
+    parser.add_argument("--split", default="test", help="judgements to use: qrels/SPLIT.tsv")
     parser.add_argument("--half", choices=HALVES, default="all")
     options = parser.parse_args(arguments)
-    found = measure_models(options.models, options.collection, options.wrong, half=options.half)
+    model = MiniCDE.load(options.model)
+    found = measure_model(
+        model, options.collection, options.wrong, split=options.split, half=options.half
+    )
+    documents = retrieval.texts(retrieval.load_beir(options.collection, options.split)[0])
+    shared = shared_text(model.embed_context(documents))
     print(
-        f"{options.collection.name}, {len(found['MiniLM'])} queries, "
-        f"mean of {len(options.models)} model(s), 95 % bootstrap intervals\n"
+        f"{options.collection.name}, {len(found['MiniLM'])} queries, 95 % bootstrap intervals; "
+        f"shared text {shared:.2f}, strength {model.pooling.exponent(shared):.2f}\n"
     )
     print(as_markdown(found))
     return 0

@@ -1,8 +1,8 @@
-"""A small contextual model on `all-MiniLM-L6-v2`, trained for this series; it runs on a laptop.
+"""A small contextual model on `all-MiniLM-L6-v2`, made for this series; it runs on a laptop.
 
-Stage 1 is MiniLM itself. Stage 2 is **soft-IDF pooling**: instead of the plain mean, a weighted
-one, in which a token weighs less, the more documents of the corpus resemble it. That is inverse
-document frequency (IDF) without counting words, learned from pairs of texts.
+Stage 1 is MiniLM itself. Stage 2 replaces MiniLM's mean pooling by a weighted mean, in which a
+token weighs less, the more of the documents like its text hold it: `LocalIDFPooling`. Nothing is
+trained; the model's few constants stand in its `config.json`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
@@ -29,6 +29,7 @@ from ..artifacts import load_encoder
 from ..files import check_shipped
 from ..tokens import check_texts
 from .encoding import Context, ContextualEncoder, Stage
+from .local_idf import LocalIDFPooling, PreparedContext
 from .native import CheckpointError, masked_mean
 
 if TYPE_CHECKING:
@@ -41,7 +42,15 @@ WIDTH = 384
 KEPT_TEXTS = 1_000
 KEPT_BYTES = 140_000_000  # about 90,000 tokens: both bundled collections
 FIX = "Restore it: git checkout -- models"
-FIELDS = {"backbone": str, "transductive_corpus_size": int, "max_seq_length": int, "rank": int}
+FIELDS = {
+    "backbone": str,
+    "transductive_corpus_size": int,
+    "max_seq_length": int,
+    "sharpness": float,
+    "smoothing": float,
+    "strength": list,
+    "shared": list,
+}
 
 
 def frozen_view(module: nn.Module) -> nn.Module:
@@ -140,8 +149,7 @@ class TokenStates:
     def _keep(self, name: bytes, states: Tensor) -> None:
         if name in self.kept:
             return
-        with torch.inference_mode(False):  # what is kept may later serve in training
-            self.kept[name] = states.clone()  # a view would keep the whole batch alive
+        self.kept[name] = states.clone()  # a view would keep the whole batch alive
         self.bytes += states.nbytes
 
     def _drop_oldest(self) -> None:
@@ -164,96 +172,42 @@ class MiniFirstStage(nn.Module):
         return f"(tokens, shared): {self.tokens.backbone}"
 
 
-class SoftIDFPooling(nn.Module):
-    """Token vectors (n, t, d) and context keys (k, d) -> (n, d), the weighted mean of each text.
-
-    The weight of token t is the softmax over the tokens of
-
-        10 * score . h_t  -  gamma * log sum_k exp(tau * <M h_t, c_k>)
-
-    with h_t the token's vector scaled to length 1, c_k the context, M a diagonal plus a matrix of
-    low rank. With score and gamma at 0 it is the plain mean. Here the first of two tokens points
-    where the context does, so it weighs less:
-
-    >>> pooling = SoftIDFPooling(width=2, rank=1)
-    >>> states, mask = torch.eye(2).unsqueeze(0), torch.ones(1, 2)
-    >>> keys = pooling.keys(torch.tensor([[1.0, 0.0]]))
-    >>> [[round(share, 2) for share in row] for row in pooling.weights(states, mask, keys).tolist()]
-    [[0.05, 0.95]]
-    >>> pooling.weights(states, mask, None).tolist()
-    [[0.5, 0.5]]
-    """
-
-    def __init__(self, width: int, rank: int):
-        super().__init__()
-        self.score = nn.Parameter(torch.zeros(width))
-        self.gamma = nn.Parameter(torch.tensor(0.15))
-        self.log_tau = nn.Parameter(torch.tensor(20.0).log())
-        self.diagonal = nn.Parameter(torch.ones(width))
-        self.left = nn.Parameter(torch.zeros(width, rank))
-        self.right = nn.Parameter(torch.randn(rank, width) * width**-0.5)
-
-    def extra_repr(self) -> str:
-        width, rank = self.left.shape
-        count = sum(p.numel() for p in self.parameters())
-        learned = f"gamma={self.gamma.item():.2f}, tau={self.log_tau.exp().item():.1f}"
-        return f"width={width}, rank={rank}, {count:,} parameters, {learned}"
-
-    def keys(self, context: Tensor) -> Tensor:
-        """tau * M^T c for context vectors (..., k, d): all that stage 2 needs of a corpus."""
-        return self.log_tau.exp() * (context * self.diagonal + context @ self.right.T @ self.left.T)
-
-    def weights(self, states: Tensor, mask: Tensor, keys: Tensor | None) -> Tensor:
-        """Share of every token in its text, (n, t); the shares of a text sum to 1."""
-        unit = normalize(states, dim=-1)
-        logits = 10.0 * unit @ self.score
-        if keys is not None and keys.shape[-2]:
-            logits = logits - self.gamma * (unit @ keys.transpose(-1, -2)).logsumexp(dim=-1)
-        return logits.masked_fill(mask == 0, -torch.inf).softmax(dim=-1)
-
-    def forward(self, states: Tensor, mask: Tensor, keys: Tensor | None) -> Tensor:
-        return (self.weights(states, mask, keys).unsqueeze(-1) * states).sum(dim=1)
-
-
 class MiniSecondStage(nn.Module):
-    """A text in the light of its corpus: (n, t) ids and (k, 384) context -> (n, 384).
+    """A text in the light of its corpus: (n, t) ids and a prepared context -> (n, 384).
 
-    The result is not normalized, as in the published model. `keys`, the context as
-    `SoftIDFPooling.keys` gives it, may stand in for `dataset_embeddings`.
+    The result is not normalized, as in the published model.
     """
 
-    def __init__(self, tokens: TokenStates, pooling: SoftIDFPooling):
+    def __init__(self, tokens: TokenStates, pooling: LocalIDFPooling, special_ids: Sequence[int]):
         super().__init__()
-        self.tokens, self.pooling = tokens, pooling
+        self.tokens, self.pooling, self.special_ids = tokens, pooling, tuple(special_ids)
 
     def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor,
-        dataset_embeddings: Tensor | None = None,
+        context: PreparedContext | None = None,
         *,
-        keys: Tensor | None = None,
         keep: bool = True,
     ) -> Tensor:
-        if keys is None and dataset_embeddings is not None:
-            keys = self.pooling.keys(torch.as_tensor(dataset_embeddings).to(self.pooling.score))
-        states = self.states(input_ids, attention_mask, keep=keep)
-        return self.pooling(states, attention_mask, keys)
+        states = self.tokens(input_ids, attention_mask, keep=keep)
+        special = self.is_special(input_ids)
+        return self.pooling(states, input_ids, attention_mask, special, context)
 
-    def states(self, input_ids: Tensor, attention_mask: Tensor, *, keep: bool = True) -> Tensor:
-        """Token vectors (n, t, 384), on the device and in the precision of the pooling."""
-        return self.tokens(input_ids, attention_mask, keep=keep).to(self.pooling.score)
+    def is_special(self, input_ids: Tensor) -> Tensor:
+        """Where [CLS], [SEP] and padding are, (n, t)."""
+        return torch.isin(input_ids, torch.tensor(self.special_ids, device=input_ids.device))
 
     def extra_repr(self) -> str:
         return "(tokens, shared): as in the first stage"
 
 
 class MiniCDE(ContextualEncoder):
-    """The small contextual model; `load_mini_cde()` gives the trained one.
+    """The small contextual model; `load_mini_cde()` gives the one that ships.
 
-    MiniLM is used and never changed: `.to()`, `train()`, `requires_grad_()` and `parameters()`
-    concern the pooling alone, and what is done to the encoder's modes leaves this model as it is.
-    If the two are on different devices, token vectors are moved to the pooling's.
+    It has no parameters of its own. MiniLM is used and never changed: `.to()`, `train()` and
+    `requires_grad_()` do not reach it, and what is done to the encoder's modes leaves this model
+    as it is. Without a context its vectors are MiniLM's.
     """
 
     prompts: ClassVar[dict[str, str]] = {"query": "", "document": ""}  # MiniLM was trained without
@@ -266,48 +220,36 @@ class MiniCDE(ContextualEncoder):
         self.config, self.tokenizer, self.name = config, encoder.tokenizer, name
         self.max_length = config.max_seq_length
         tokens = TokenStates(frozen_backbone(encoder))
-        pooling = SoftIDFPooling(WIDTH, config.rank).to(encoder.device)
+        pooling = LocalIDFPooling(
+            config.sharpness, config.smoothing, config.strength, config.shared
+        )
+        known = encoder.tokenizer
+        special = [known.cls_token_id, known.sep_token_id, known.pad_token_id]
         self.first_stage_model = MiniFirstStage(tokens)
-        self.second_stage_model = MiniSecondStage(tokens, pooling)
+        self.second_stage_model = MiniSecondStage(tokens, pooling, special)
+        self._prepared: WeakKeyDictionary[Context, PreparedContext] = WeakKeyDictionary()
 
     @property
-    def pooling(self) -> SoftIDFPooling:
-        """All that was trained."""
+    def device(self) -> torch.device:
+        """Where MiniLM is."""
+        return self.second_stage_model.tokens.device
+
+    @property
+    def pooling(self) -> LocalIDFPooling:
+        """All that tells the model from MiniLM."""
         return self.second_stage_model.pooling
 
     @classmethod
     def load(cls, directory: str | Path = DIRECTORY) -> MiniCDE:
-        """The trained weights in `directory`, on the encoder of `load_encoder()`.
+        """The model whose `config.json` lies in `directory`, on the encoder of `load_encoder()`.
 
         Raises:
-            ArtifactError: files that ship with the project were cut or altered.
-            CheckpointError: a file is missing or damaged, or weights and configuration do not fit.
+            ArtifactError: a file that ships with the project was cut or altered.
+            CheckpointError: the configuration is missing or damaged.
         """
-        directory = Path(directory)
-        check_shipped(directory / "config.json", directory / "model.safetensors")
-        config, weights = _read(directory)
-        model = cls(load_encoder(), SimpleNamespace(**config))
-        expected = {name: tuple(value.shape) for name, value in model.pooling.state_dict().items()}
-        found = {name: tuple(value.shape) for name, value in weights.items()}
-        if found != expected:
-            raise CheckpointError(
-                f"model.safetensors of {directory.name}/ has {found} instead of {expected}. {FIX}"
-            )
-        model.pooling.load_state_dict(weights)
-        return model.eval()
-
-    def save(self, directory: str | Path) -> None:
-        """Write the pooling's weights and the configuration; MiniLM is not copied."""
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        weights = {
-            name: value.detach().cpu().contiguous()
-            for name, value in self.pooling.state_dict().items()
-        }
-        save_file(weights, str(directory / "model.safetensors"))
-        (directory / "config.json").write_text(
-            json.dumps(vars(self.config), indent=2) + "\n", encoding="utf-8", newline="\n"
-        )
+        path = Path(directory) / "config.json"
+        check_shipped(path)
+        return cls(load_encoder(), SimpleNamespace(**_read(path))).eval()
 
     def token_weights(
         self, texts: Sequence[str], context: Context | None = None
@@ -317,13 +259,17 @@ class MiniCDE(ContextualEncoder):
         They show which tokens the context weighs up and which it weighs down.
         """
         found = []
+        stage = self.second_stage_model
+        prepared = self._prepare(context)
         with torch.inference_mode():
-            keys = self._keys(context)
             for ids in self.token_ids(check_texts(texts)):
-                input_ids, mask = self.as_batch([ids])
-                states = self.second_stage_model.states(input_ids, mask)
                 tokens = list(self.tokenizer.convert_ids_to_tokens(ids))
-                found.append((tokens, self.pooling.weights(states, mask, keys)[0].cpu()))
+                shares = torch.full((len(ids),), 1 / len(ids))
+                if prepared is not None:
+                    batch = self.as_batch([ids])
+                    states, special = stage.tokens(*batch), stage.is_special(batch[0])
+                    shares = self.pooling.weights(states, *batch, special, prepared)[0].cpu()
+                found.append((tokens, shares))
         return found
 
     def seconds_per_text(self) -> float:
@@ -331,41 +277,60 @@ class MiniCDE(ContextualEncoder):
         return 0.012 if self.device.type == "cpu" else 0.001
 
     def get_extra_state(self) -> Tensor:
-        """MiniLM's fingerprint, so that `state_dict()` identifies the whole model."""
-        return torch.tensor(list(self.second_stage_model.tokens.fingerprint()), dtype=torch.uint8)
+        """Fingerprint of MiniLM's weights and of the constants: `state_dict()` is the model."""
+        digest = hashlib.sha256(self.second_stage_model.tokens.fingerprint())
+        digest.update(json.dumps(vars(self.config), sort_keys=True).encode())
+        return torch.tensor(list(digest.digest()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Refuse a `state_dict` of a pooling that was trained on another backbone."""
+        """Refuse the `state_dict` of a model with another backbone or other constants."""
         if not torch.equal(state, self.get_extra_state()):
-            raise CheckpointError("these weights were trained on another backbone than this one")
+            raise CheckpointError("this is the state of a model with another backbone or constants")
 
-    def _keys(self, context: Context | None) -> Tensor | None:
+    def _context_tokens(self, texts: list[str]) -> tuple[np.ndarray, ...]:
+        return tuple(np.array(ids, dtype=np.int32) for ids in self.token_ids(texts))
+
+    def _prepare(self, context: Context | None) -> PreparedContext | None:
+        """What stage 2 needs of a context, made at its first use."""
         if context is None:
             return None
-        return self.pooling.keys(context.vectors.to(self.pooling.score))
+        if context not in self._prepared:
+            with torch.inference_mode():
+                self._prepared[context] = self.pooling.prepare(context, self.device)
+        return self._prepared[context]
 
     def _stage_1(self, count: int) -> Stage:
         return Stage(partial(self.first_stage_model, keep=count <= KEPT_TEXTS))
 
     def _stage_2(self, context: Context | None, count: int) -> Stage:
-        with torch.inference_mode():
-            keys = self._keys(context)
-        return Stage(partial(self.second_stage_model, keys=keys, keep=count <= KEPT_TEXTS))
+        prepared = self._prepare(context)
+        return Stage(partial(self.second_stage_model, context=prepared, keep=count <= KEPT_TEXTS))
 
 
-def _read(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Configuration and weights of a stored model."""
+def _read(path: Path) -> dict[str, Any]:
+    """The configuration of a model."""
     try:
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        weights = load_file(str(directory / "model.safetensors"))
-    except (OSError, ValueError, SafetensorError) as error:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"{directory.name}/ cannot be read ({type(error).__name__}). {FIX}"
+            f"{path.name} of {path.parent.name}/ cannot be read ({type(error).__name__}). {FIX}"
         ) from error
     for field, kind in FIELDS.items():
-        if not isinstance(config.get(field), kind) or (kind is int and config[field] < 1):
-            raise CheckpointError(f"config.json of {directory.name}/ has no usable {field}. {FIX}")
-    return config, weights
+        if not _usable(config.get(field), kind):
+            raise CheckpointError(
+                f"{path.name} of {path.parent.name}/ has no usable {field}. {FIX}"
+            )
+    return config
+
+
+def _usable(value: Any, kind: type) -> bool:
+    if kind is list:  # from, to
+        pair = isinstance(value, list) and len(value) == 2
+        return pair and all(isinstance(x, float) for x in value) and value[0] <= value[1]
+    if kind is str:
+        return isinstance(value, str)
+    number: Any = value
+    return type(value) is kind and number > 0
 
 
 @cache
