@@ -16,7 +16,6 @@ from . import PROJECT_ROOT
 MANIFEST = PROJECT_ROOT / "helpers" / "manifest.json"
 SHIPPED = (
     "models/*/config.json",
-    "models/*/*.safetensors",
     "data/*/*.jsonl",
     "data/*/qrels/*.tsv",
     "data/tsne/*.npz",

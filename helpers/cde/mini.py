@@ -40,7 +40,7 @@ WIDTH = 384
 #: Token vectors are kept for calls of up to so many texts. Longer calls keep nothing: their texts
 #: would only push each other out, and leave the memory in pieces.
 KEPT_TEXTS = 1_000
-KEPT_BYTES = 140_000_000  # about 90,000 tokens: both bundled collections
+KEPT_BYTES = 140_000_000  # about 90,000 tokens: two of the bundled collections
 FIX = "Restore it: git checkout -- models"
 FIELDS = {
     "backbone": str,
@@ -251,6 +251,17 @@ class MiniCDE(ContextualEncoder):
         check_shipped(path)
         return cls(load_encoder(), SimpleNamespace(**_read(path))).eval()
 
+    def token_vectors(self, texts: Sequence[str]) -> list[Tensor]:
+        """MiniLM's vectors of the tokens of each text, (t, 384), in the order of `token_ids`.
+
+        They do not depend on a context. Texts that were encoded before are not computed again.
+        """
+        found = []
+        with torch.inference_mode():
+            for ids in self.token_ids(check_texts(texts)):
+                found.append(self.second_stage_model.tokens(*self.as_batch([ids]))[0].cpu())
+        return found
+
     def token_weights(
         self, texts: Sequence[str], context: Context | None = None
     ) -> list[tuple[list[str], Tensor]]:
@@ -276,6 +287,13 @@ class MiniCDE(ContextualEncoder):
         """Measured on two CPU cores, with passages of about 90 tokens."""
         return 0.012 if self.device.type == "cpu" else 0.001
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_prepared"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._prepared = WeakKeyDictionary()  # weak references cannot be pickled
+
     def get_extra_state(self) -> Tensor:
         """Fingerprint of MiniLM's weights and of the constants: `state_dict()` is the model."""
         digest = hashlib.sha256(self.second_stage_model.tokens.fingerprint())
@@ -294,10 +312,12 @@ class MiniCDE(ContextualEncoder):
         """What stage 2 needs of a context, made at its first use."""
         if context is None:
             return None
-        if context not in self._prepared:
+        prepared = self._prepared.get(context)
+        if prepared is None or prepared.vectors.device != self.device:  # MiniLM was moved
             with torch.inference_mode():
-                self._prepared[context] = self.pooling.prepare(context, self.device)
-        return self._prepared[context]
+                prepared = self.pooling.prepare(context, self.device)
+            self._prepared[context] = prepared
+        return prepared
 
     def _stage_1(self, count: int) -> Stage:
         return Stage(partial(self.first_stage_model, keep=count <= KEPT_TEXTS))
@@ -310,8 +330,8 @@ class MiniCDE(ContextualEncoder):
 def _read(path: Path) -> dict[str, Any]:
     """The configuration of a model."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        config = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path.name} of {path.parent.name}/ cannot be read ({type(error).__name__}). {FIX}"
         ) from error
