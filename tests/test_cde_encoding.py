@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from helpers.cde import CDE, Context, Vectors, load_mini_cde, similarity
 from tests.support.checkpoints import CHECKPOINTS, TEXTS
@@ -50,6 +51,50 @@ def test_a_context_is_stored_with_its_ids_and_read_back_exactly(model, tmp_path)
     assert np.array_equal(
         model.encode_queries(TEXTS[:2], again), model.encode_queries(TEXTS[:2], context)
     )
+
+
+def test_the_small_models_context_keeps_the_tokens_of_its_documents(tmp_path):
+    model = load_mini_cde()
+    context = model.embed_context(["", *TEXTS, "interest " * 1_000])
+    read = [ids.tolist() for ids in context.tokens]
+    assert read == model.token_ids(["", *TEXTS, "interest " * 1_000])
+    assert (len(read[0]), len(read[-1])) == (2, 256), "what is cut off is not kept"
+    context.save(tmp_path / "context.safetensors")
+    again = Context.load(tmp_path / "context.safetensors")
+    assert [ids.tolist() for ids in again.tokens] == read
+    assert {ids.dtype for ids in (*again.tokens, *context.tokens)} == {np.dtype("int32")}
+    shares = [model.token_weights(TEXTS[:1], given)[0][1] for given in (context, again)]
+    assert torch.equal(*shares)
+
+
+def test_the_name_of_a_context_covers_its_tokens():
+    def name(*tokens):
+        ids = tuple(np.array(given, dtype=np.int32) for given in tokens) or None
+        return Context(torch.eye(2), ("a", "b"), "mini-cde", ids).name
+
+    assert name([1, 2, 3], [4]) == name([1, 2, 3], [4])
+    others = {name(), name([1, 2, 9], [4]), name([1, 2], [3, 4]), name([4], [1, 2, 3])}
+    assert len(others | {name([1, 2, 3], [4])}) == 5
+
+
+def test_a_published_models_context_has_no_tokens_and_the_name_it_always_had(tmp_path):
+    context = CDE.load(CHECKPOINTS / "modernbert").embed_context(TEXTS)
+    context.save(tmp_path / "context.safetensors")
+    with safe_open(str(tmp_path / "context.safetensors"), "pt") as file:
+        assert list(file.keys()) == ["vectors"]
+    assert context.tokens is None is Context.load(tmp_path / "context.safetensors").tokens
+    stored_by_version_0_1 = Context(torch.eye(2), ("d1", "d2"), "cde:modernbert:hub")
+    assert stored_by_version_0_1.name == "19e3f617d94e"
+
+
+def test_a_context_of_the_small_models_first_edition_is_refused_with_what_to_do(tmp_path):
+    model = load_mini_cde()
+    new = model.embed_context(TEXTS)
+    Context(new.vectors, new.ids, new.model).save(tmp_path / "context.safetensors")
+    old = Context.load(tmp_path / "context.safetensors")
+    for use in (model.encode_queries, model.encode_documents, model.token_weights):
+        with pytest.raises(ValueError, match=r"tokens.*load_mini_cde\(\)\.embed_context\(texts\)"):
+            use(TEXTS, old)
 
 
 def test_vectors_of_different_contexts_are_not_compared_unless_asked_for(model):

@@ -15,7 +15,7 @@ import vl_convert
 from openai import OpenAI
 
 from helpers import PROJECT_ROOT, charts, local_server, openai_api, session, tables, tokens
-from helpers.cde import load_mini_cde
+from helpers.cde import load_mini_cde, shared_text
 from helpers.console import get_console
 
 TEXTS = {
@@ -52,11 +52,26 @@ def is_whole(text):
 # --- the model ------------------------------------------------------------------------------------
 
 
-def test_the_models_give_every_text_a_vector_of_length_1_or_say_why_not(encoder, text):
+@pytest.fixture(scope="module")
+def odd_context():
+    """A context of all these texts."""
+    return load_mini_cde().embed_context([text for text in TEXTS.values() if is_whole(text)])
+
+
+def test_a_context_of_odd_texts_is_one_like_any_other(odd_context):
+    assert 0 <= shared_text(odd_context) < 1
+    for _, shares in load_mini_cde().token_weights(["bank", "", TEXTS["emoji"]], odd_context):
+        assert shares.min() > 0 and shares.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_models_give_every_text_a_vector_of_length_1_or_say_why_not(encoder, odd_context, text):
     if not is_whole(text):
         pytest.skip("no model takes a lone surrogate: test_a_lone_surrogate_typed_into_a_box...")
-    vectors = [encoder.encode(text), load_mini_cde().encode_documents([text])[0]]
-    assert [np.linalg.norm(vector) for vector in vectors] == pytest.approx([1, 1], abs=1e-5)
+    model = load_mini_cde()
+    contexts = [None, model.embed_context([text]), odd_context]
+    vectors = [encoder.encode(text)]
+    vectors += [model.encode_documents([text], context)[0] for context in contexts]
+    assert [np.linalg.norm(vector) for vector in vectors] == pytest.approx([1] * 4, abs=1e-5)
 
 
 @pytest.mark.parametrize("texts", [[None], [1], ["a", 2.5], [["nested"]]])

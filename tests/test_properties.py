@@ -39,6 +39,7 @@ from helpers import (
     token_map,
     tokens,
 )
+from helpers.cde import Context, shared_text
 from helpers.console import get_console
 from tests.support.examples import few, quick
 
@@ -80,7 +81,7 @@ def matrices(rows=(1, 6), columns=(1, 5), elements=numbers, dtype=np.float64):
 #: Their own tests are in the files named.
 WITHOUT = {
     "artifacts": "reads files and the Hub: test_artifacts.py, test_hub.py",
-    "cde": "models: test_cde_native.py, test_cde_mini.py",
+    "cde": "models: test_cde_native.py, test_cde_mini.py, test_local_idf.py",
     "console": "reads a theme: test_console.py",
     "files": "reads and writes files: test_files.py, test_killed.py",
     "settings.choice": "reads the environment",
@@ -342,6 +343,30 @@ def test_the_nearest_are_the_best_in_falling_order_and_ties_keep_theirs(matrix, 
             similarity.nearest(matrix[0], matrix, wrong)
     with pytest.raises(ValueError, match="one vector, got 2"):
         similarity.nearest(matrix[:2], matrix, 1)
+
+
+@about("cde.local_idf.shared_text")
+@quick
+@given(
+    st.lists(st.lists(st.integers(0, 4), min_size=2, max_size=6), min_size=1, max_size=6),
+    st.integers(0, 99),
+    st.randoms(),
+)
+def test_shared_text_is_a_share_blind_to_order_and_1_where_all_documents_are_one(
+    documents, seed, random
+):
+    def shared(rows):
+        vectors = torch.from_numpy(similarity.unit(directions[rows])).float()
+        ids = tuple(np.array(documents[row], dtype=np.int32) for row in rows)
+        return shared_text(Context(vectors, tuple(map(str, rows)), "mini-cde", ids))
+
+    directions = np.random.default_rng(seed).normal(size=(len(documents), 3))
+    rows = list(range(len(documents)))
+    found = shared(rows)
+    assert 0 <= found <= 1 and (len(rows) > 1 or found == 0)
+    random.shuffle(rows)
+    assert shared(rows) == pytest.approx(found, abs=1e-6)
+    assert shared([0] * 3) == pytest.approx(1)
 
 
 # --- projection -----------------------------------------------------------------------------------
