@@ -13,8 +13,8 @@ def test_the_doctor_finds_no_problem_here_and_never_shows_a_key(monkeypatch, cap
         "disk",
         "encoder",
         "token map",
-        "mini CDE",
-        "collections",
+        "intact, LocalIDFPooling(sharpness=5.0, ",
+        "notices: 384 passages, ",
         "key found",
         "charts",
     ):

@@ -17,7 +17,7 @@ def test_the_manifest_names_every_file_that_ships_and_its_bytes():
         for path in PROJECT_ROOT.glob(pattern)
     }
     assert set(listed) == there
-    assert len(there) == 9
+    assert len(there) == 12
     assert not [
         name for name, digest in listed.items() if files.sha256(PROJECT_ROOT / name) != digest
     ]
@@ -26,14 +26,15 @@ def test_the_manifest_names_every_file_that_ships_and_its_bytes():
 @pytest.mark.parametrize(
     ("name", "load"),
     [
-        (
-            "models/mini-cde/model.safetensors",
-            lambda root: MiniCDE.load(root / "models" / "mini-cde"),
-        ),
+        ("models/mini-cde/config.json", lambda root: MiniCDE.load(root / "models" / "mini-cde")),
         ("data/money/corpus.jsonl", lambda root: retrieval.load_beir(root / "data" / "money")),
         (
             "data/country/qrels/test.tsv",
             lambda root: retrieval.load_beir(root / "data" / "country"),
+        ),
+        (
+            "data/notices/qrels/dev.tsv",
+            lambda root: retrieval.load_beir(root / "data" / "notices", "dev"),
         ),
     ],
 )

@@ -4,12 +4,15 @@ import json
 import socket
 import sys
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from helpers import PROJECT_ROOT
-from helpers.cde import encode_corpus, ray_encode
+from helpers.cde import Context, encode_corpus, load_mini_cde, ray_encode, similarity
+from helpers.cde.corpus_blocks import plan
 from tests.support.processes import python
 
 COUNTRY = PROJECT_ROOT / "data" / "country"
@@ -59,6 +62,22 @@ def test_where_ray_cannot_be_imported_the_error_names_the_command(monkeypatch, t
     assert str(caught.value).endswith(
         'python -m pip install -c tests/requirements.txt -e ".[scale]"'
     )
+
+
+def test_the_folder_keeps_the_context_with_the_tokens_that_the_small_model_needs(tmp_path):
+    rows = [{"_id": f"p{i}", "text": f"passage {i}"} for i in range(5)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "corpus.jsonl").write_text(lines, encoding="utf-8")
+    blocks = plan(tmp_path, block_rows=2)
+    job = ray_encode._Job(load_mini_cde, {"num_cpus": torch.get_num_threads()}, tmp_path, "", None)
+    model, used = ray_encode._identify(job, "sample", blocks, seed=0)
+    ray_encode._begin_or_resume(tmp_path, None, used, {})
+    again = Context.load(tmp_path / "context.safetensors")
+    small = load_mini_cde()
+    assert [ids.tolist() for ids in again.tokens] == small.token_ids([r["text"] for r in rows])
+    asked = [small.encode_queries(["passage 3"], context) for context in (used, again)]
+    assert np.array_equal(*asked) and similarity(*asked) == pytest.approx(1)
+    assert model.startswith("mini-cde, weights ")
 
 
 @pytest.fixture

@@ -33,7 +33,8 @@ class Letters(ContextualEncoder):
 
     def embed_context(self, texts: Sequence[str], *, ids: Sequence[str] | None = None) -> Context:
         names = tuple(ids or map(str, range(len(texts))))
-        return Context(torch.from_numpy(_counts(texts)), names, self.name)
+        tokens = tuple(np.array([*map(ord, text)], dtype=np.int32) for text in texts)
+        return Context(torch.from_numpy(_counts(texts)), names, self.name, tokens)
 
     def encode_documents(
         self, texts: Sequence[str], context: Context | None = None, *, batch_size: int | None = None
