@@ -148,15 +148,15 @@ def test_one_document_shares_nothing_and_equal_ones_share_everything():
 
 def test_text_is_shared_in_pairs_of_tokens_by_most_of_those_like_it():
     near, far = torch.eye(2).tolist()
-    words = [[1, 2, 3, 4], [1, 2, 4, 3], [1, 2, 9, 9], [5, 6, 7], [5, 6, 8]]
+    words = [[1, 2, 3, 4], [1, 2, 4, 3], [1, 2, 9, 9], [8, 8, 3, 4], [5, 6, 7], [5, 6, 8]]
     context = Context(
-        torch.tensor([near, near, near, far, far]),
-        ids=tuple("abcde"),
+        torch.tensor([near, near, near, near, far, far]),
+        ids=tuple("abcdef"),
         model="mini-cde",
         tokens=tuple(np.array(ids, dtype=np.int32) for ids in words),
     )
-    # of 3, 3, 3, 2 and 2 pairs one each: (1, 2) and (5, 6)
-    assert shared_text(context, sharpness=20) == pytest.approx((3 * 1 / 3 + 2 * 1 / 2) / 5)
+    # (1, 2) is in two of three others, (5, 6) in the only other one, (3, 4) in one of three
+    assert shared_text(context, sharpness=20) == pytest.approx((3 * 1 / 3 + 2 * 1 / 2) / 6)
 
 
 def test_the_order_of_the_documents_does_not_matter():

@@ -236,7 +236,7 @@ def test_a_worker_killed_in_the_middle_is_replaced(killed_worker):
 def test_after_a_driver_and_a_worker_were_killed_nothing_is_lost_or_doubled(job, killed_worker):
     context = Context.load(job.out / "context.safetensors")
     texts = ["".join(map(chr, ids)) for ids in context.tokens]
-    assert texts == [TEXTS[IDS.index(name)] for name in context.ids] and "" in texts
+    assert texts == [TEXTS[IDS.index(name)] for name in context.ids]
     assert_same(job.out, Letters().encode_documents(TEXTS, context))
 
 
