@@ -227,6 +227,22 @@ def test_token_shares_sum_to_one_and_rebuild_the_vector():
         assert rebuilt.numpy() == pytest.approx(np.asarray(vectors[row]), abs=1e-5)
 
 
+def test_token_vectors_average_to_the_vector_and_are_copies_of_those_kept(computed):
+    model = load_mini_cde()
+    texts = [*TEXTS, ""]
+    basic = model.encode_documents(texts)
+    computed.clear()
+    found = [vectors.numpy() for vectors in model.token_vectors(texts)]
+    assert not computed, "they were kept"
+    assert [len(vectors) for vectors in found] == [len(ids) for ids in model.token_ids(texts)]
+    means = np.stack([vectors.mean(axis=0) for vectors in found])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    assert np.abs(means - basic).max() < 1e-6
+    for vectors in found:
+        vectors[:] = 0
+    assert np.array_equal(model.encode_documents(texts), basic)
+
+
 def test_half_the_precision_gives_nearly_the_same_vectors_in_a_context():
     model = load_mini_cde()
     context = model.embed_context(TEXTS)
