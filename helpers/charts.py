@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from .figures import worded
 from .tokens import visible
 
 VEGALITE_MIME = "application/vnd.vegalite.v5+json"  # the newest that JupyterLab 4 draws by itself
@@ -25,7 +26,8 @@ VEGALITE_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 VEGALITE = "5.8"
 EMBED = {"actions": {"export": True, "source": False, "compiled": False, "editor": False}}
 
-SERIES_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"]  # Okabe and Ito 2008
+#: The first four are those of Okabe and Ito 2008; the last two are as dark.
+SERIES_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7A4A00", "#444444"]
 INK = "#222222"
 FONT = "DejaVu Sans, Verdana, sans-serif"
 LONGEST = 160  # characters of a label
@@ -251,6 +253,7 @@ def _panel(
     return (squares + numbers).properties(title=label(title), width=width, height=height)
 
 
+@worded
 def heatmap(
     matrix: ArrayLike,
     rows: list[str],
@@ -285,6 +288,7 @@ def heatmap(
     return styled(_panel(matrix, rows, columns, title, look).properties(description=description))
 
 
+@worded
 def heatmap_pair(
     left: ArrayLike,
     right: ArrayLike,
@@ -320,6 +324,7 @@ def _no_math(text: Any) -> str:
     return label(text).replace("$", r"\$")
 
 
+@worded
 def show_heatmaps(
     matrices: dict[str, ArrayLike],
     *,
@@ -328,10 +333,13 @@ def show_heatmaps(
     title: str,
     description: str,
     value_title: str = "cosine similarity",
+    span: tuple[float, float] | None = None,
 ) -> None:
     """Draw square matrices side by side (seaborn), in sequential colours.
 
-    Each has a colour scale of its own, which the bar beside it shows.
+    Args:
+        span: ends of one colour scale for all; without it, each matrix has a scale of its own,
+            which the bar beside it shows.
     """
     import matplotlib.pyplot as plt
     import seaborn
@@ -340,11 +348,12 @@ def show_heatmaps(
     size = (6.4 * len(matrices), 5.6)
     figure, axes = plt.subplots(1, len(matrices), figsize=size, layout="constrained")
     bar = {"label": _no_math(value_title), "shrink": 0.8}
+    low, high = span or (None, None)
     for axis, (name, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
         values = np.asarray(matrix, dtype=float)
         ticks = [str(i + 1) for i in range(len(values))]
-        names = {"xticklabels": ticks, "yticklabels": ticks}
-        seaborn.heatmap(values, ax=axis, cmap="cividis", square=True, cbar_kws=bar, **names)
+        look = {"xticklabels": ticks, "yticklabels": ticks, "vmin": low, "vmax": high}
+        seaborn.heatmap(values, ax=axis, cmap="cividis", square=True, cbar_kws=bar, **look)
         axis.set(title=_no_math(name), xlabel=_no_math(x_title), ylabel=_no_math(y_title))
     figure.suptitle(_no_math(title))
     out = io.BytesIO()
@@ -381,6 +390,7 @@ def _x_axis(column: pd.Series, title: str, log: bool) -> alt.X:
     return alt.X("x:Q", title=title)
 
 
+@worded
 def lines(
     frame: pd.DataFrame,
     *,
@@ -433,6 +443,7 @@ def lines(
     return styled(drawn.properties(title=heading, width=width, height=280, description=description))
 
 
+@worded
 def intervals(
     frame: pd.DataFrame,
     *,
@@ -442,12 +453,14 @@ def intervals(
     description: str,
     x_title: str,
     subtitle: str = "",
+    zero: bool = False,
     width: int = 520,
 ) -> alt.LayerChart:
     """Means with their intervals: one row per system, one colour and shape per measure.
 
     Args:
         frame: columns `mean`, `low`, `high`, and the two named by `system` and `measure`.
+        zero: draw a line at 0, for differences.
         width: of the plot in pixels.
     """
     shown = _fields(frame, system=system, measure=measure, mean="mean", low="low", high="high")
@@ -468,15 +481,18 @@ def intervals(
     x_axis = alt.X("low:Q", title=axis_title(x_title))
     bars = base.mark_rule(strokeWidth=2).encode(x=x_axis, x2="high:Q")
     points = base.mark_point(filled=True, size=80, opacity=1).encode(x="mean:Q", shape=shape)
+    drawn = bars + points
+    if zero:
+        origin = alt.Chart(pd.DataFrame({"x": [0]})).mark_rule(stroke="#555555", strokeDash=[4, 3])
+        drawn = origin.encode(x="x:Q") + drawn
     heading = _heading(title, subtitle)
     height = 34 * len(systems) + 20
     return styled(
-        (bars + points).properties(
-            title=heading, width=width, height=height, description=description
-        )
+        drawn.properties(title=heading, width=width, height=height, description=description)
     )
 
 
+@worded
 def token_shares(
     frame: pd.DataFrame,
     *,
@@ -524,3 +540,91 @@ def token_shares(
             title=label(title), width=width, height=height, description=description
         )
     )
+
+
+@worded
+def token_changes(
+    frame: pd.DataFrame,
+    *,
+    title: str,
+    description: str,
+    part: str,
+    y_title: str,
+    subtitle: str = "",
+    width: int = 860,
+) -> alt.Chart:
+    """One bar per token of a text, in reading order, coloured by the part of the text.
+
+    Args:
+        frame: columns `token` (all different), `change`, and the one named by `part`.
+        width: of the plot in pixels.
+    """
+    shown = _fields(frame, token="token", change="change", part=part)  # noqa: S106 - a token is a word
+    parts, name = _unique(shown["part"]), axis_title(part)
+    colours = alt.Scale(domain=parts, range=SERIES_COLOURS[: len(parts)])
+    number = axis_title(y_title)
+    upright = alt.Axis(labelAngle=-90, labelLimit=120)
+    bars = (
+        alt.Chart(shown)
+        .mark_bar()
+        .encode(
+            x=alt.X("token:N", sort=_unique(shown["token"]), title=None, axis=upright),
+            y=alt.Y("change:Q", title=number),
+            color=alt.Color("part:N", title=name, sort=parts, scale=colours),
+            tooltip=["token:N", alt.Tooltip("change:Q", title=number, format="+.2f")],
+        )
+    )
+    heading = _heading(title, subtitle)
+    return styled(bars.properties(title=heading, width=width, height=240, description=description))
+
+
+@worded
+def scatter(
+    points: ArrayLike,
+    texts: list[str],
+    *,
+    title: str,
+    description: str,
+    groups: list[str] | None = None,
+    group_title: str = "group",
+    subtitle: str = "",
+    size: int = 460,
+) -> alt.Chart:
+    """A map of texts: one point each, its text under the pointer.
+
+    Args:
+        points: shape (n, 2); axes carry no numbers, as those of a t-SNE map mean nothing.
+        groups: one per text, told apart by colour and shape.
+        size: of the plot in pixels.
+
+    Raises:
+        ValueError: points, texts and groups are not as many.
+    """
+    places = np.asarray(points, dtype=float)
+    if places.shape != (len(texts), 2) or len(groups or texts) != len(texts):
+        raise ValueError(
+            f"points {places.shape} do not fit {len(texts)} texts"
+            + ("" if groups is None else f" and {len(groups)} groups")
+        )
+    shown = pd.DataFrame({"x": places[:, 0].round(2), "y": places[:, 1].round(2)})
+    shown["text"] = [label(text) for text in texts]
+    colour: Any = alt.value(SERIES_COLOURS[0])
+    shape: Any = alt.value("circle")
+    if groups is not None:
+        shown["group"] = [label(group) for group in groups]
+        names = _unique(shown["group"])
+        colour, shape = _colour_and_shape("group", names, axis_title(group_title))
+    bare = alt.Axis(labels=False, ticks=False, grid=False, title=None)
+    dots = (
+        alt.Chart(shown)
+        .mark_point(filled=True, size=45, opacity=0.8)
+        .encode(
+            x=alt.X("x:Q", axis=bare, scale=alt.Scale(zero=False)),
+            y=alt.Y("y:Q", axis=bare, scale=alt.Scale(zero=False)),
+            color=colour,
+            shape=shape,
+            tooltip=["text:N"],
+        )
+    )
+    heading = _heading(title, subtitle)
+    return styled(dots.properties(title=heading, width=size, height=size, description=description))

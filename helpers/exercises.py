@@ -6,7 +6,7 @@ give. It never raises: an answer that breaks is told what broke.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -467,62 +467,86 @@ def check_senses(
 # --- notebook 4 -----------------------------------------------------------------------------------
 
 
-def check_rank(function: Callable[[Any, Any], Any]) -> Feedback:
-    """Notebook 4: `function(scores, relevant)` gives the reciprocal rank of one query.
+def check_own_mean(function: Callable[[Any, Any], Any]) -> Feedback:
+    """Notebook 4: `function(states, shares)` drops what most documents hold.
 
-    That is 1 / rank of the first relevant document; `relevant` is a set of positions in `scores`.
+    It gives the mean, scaled to length 1, of those token vectors whose share is below 0.5.
 
-    >>> check_rank(lambda scores, relevant: 3)
-    ✗ Not yet. That is the rank. Give its reciprocal, 1 / rank.
+    >>> check_own_mean(lambda states, shares: states.mean(axis=0))
+    ✗ Not yet. That is the mean of all tokens. Keep only those whose share is below 0.5.
     """
-    scores, relevant = np.array([0.2, 0.9, 0.5, 0.7]), {2, 0}
-    result, trouble = _call(function, scores, relevant)
+    states = np.array([[4.0, 0.0, 1.0], [0.0, 3.0, 0.0], [0.0, 1.0, 2.0]])
+    shares = np.array([0.9, 0.1, 0.3])
+    result, trouble = _call(function, states, shares)
     if trouble:
         return trouble
-    value = _number(result)
-    if value is None:
-        return _hint("The result has to be one number.")
-    if abs(value - 1 / 3) < 1e-6:
-        return _right("The first relevant document is third: 1/3.")
-    if abs(value - 2) < 1e-6:
-        return _hint(
-            "That is the position in the ranking, counted from 0. Ranks begin at 1; "
-            "give the reciprocal, 1 / rank."
+    vector = _array(result)
+    if vector is None or vector.shape != (3,):
+        return _hint("The result has to be one vector, as long as a token's.")
+    kept = states[shares < 0.5]
+
+    def same(other: np.ndarray) -> bool:
+        return bool(np.allclose(vector, other, atol=1e-6))
+
+    def unit(other: np.ndarray) -> np.ndarray:
+        return other / np.linalg.norm(other)
+
+    if same(unit(kept.mean(axis=0))):
+        return _right("Two of the three tokens are kept, and the vector has length 1.")
+    if same(kept.mean(axis=0)) or same(kept.sum(axis=0)):
+        return _hint("The right tokens; now divide the vector by its length: np.linalg.norm.")
+    if same(states.mean(axis=0)) or same(unit(states.mean(axis=0))):
+        return _hint("That is the mean of all tokens. Keep only those whose share is below 0.5.")
+    if same(states[0]) or same(unit(states[0])):
+        return _hint("These are the tokens that most documents hold. Keep the others.")
+    if same(unit(((1 - shares)[:, None] * states).sum(axis=0))):
+        return _hint("Here tokens are not weighed but kept or dropped: states[shares < 0.5].")
+    return _hint("Choose rows with a condition, states[shares < 0.5], then take their mean.")
+
+
+def check_hurtful(model: Any, texts: Any, question: Any, relevant: Any) -> Feedback:
+    """Notebook 4: a collection on which the right context hurts.
+
+    Without a context `texts[relevant]`, or a text equal to it in score, answers `question` first;
+    in the context of `texts`, a text that is not in `relevant` does.
+
+    Args:
+        model: the small model.
+        relevant: set of the positions of the texts that answer the question.
+    """
+    if ... in (texts, question, relevant):
+        return NOT_STARTED
+    try:
+        wanted = {int(place) for place in relevant}
+        context = model.embed_context(list(texts))
+        firsts = [
+            int(
+                np.argmax(
+                    model.encode_documents(list(texts), c) @ model.encode_queries([question], c)[0]
+                )
+            )
+            for c in (None, context)
+        ]
+    except Exception as error:  # a learner may give anything, and anything may break here
+        return _hint(f"The model cannot rank this: {error}")
+    if not wanted or not wanted <= set(range(len(texts))):
+        return _hint("relevant has to be a set of positions in texts, counted from 0.")
+    if len(wanted) == len(texts):
+        return _hint("Every text is relevant, so no ranking can be wrong. Add one that is not.")
+    plain, contextual = (first in wanted for first in firsts)
+    if plain and not contextual:
+        return _right(
+            f"Without a context text {firsts[0]} comes first, in context text {firsts[1]}."
         )
-    if abs(value - 3) < 1e-6:
-        return _hint("That is the rank. Give its reciprocal, 1 / rank.")
-    if abs(value - 1 / 2) < 1e-6:
-        return _hint("Ranks are counted from 1, not from 0: the best document has rank 1.")
-    if abs(value - 1 / 4) < 1e-6:
-        return _hint("That is the last relevant document. The first one counts.")
-    if abs(value - 1.0) < 1e-6:
+    if not plain:
         return _hint(
-            "1.0 would mean that the best document is relevant. Did you sort in ascending order? "
-            "The largest score is the best."
+            "MiniLM gets it wrong already, so the context cannot be blamed: without a context "
+            f"text {firsts[0]} comes first."
         )
     return _hint(
-        "Sort the positions by descending score, find the first that is in `relevant`, "
-        "and divide 1 by its rank."
+        f"Text {firsts[1]} still comes first in context. What the texts share is weighed down: "
+        "let the question ask for just that, and add a text that shares only the small words."
     )
-
-
-def check_context(answer: Any, corpus_size: int, wanted: int) -> Feedback:
-    """Notebook 4: a context of `wanted` documents, sampled from the corpus."""
-    if answer is ...:
-        return NOT_STARTED
-    ids = getattr(answer, "ids", None)
-    if not isinstance(ids, Sized):
-        return _hint(
-            "Give the context itself: model.embed_context(documents, size=...). "
-            "Its vectors alone do not say which documents they belong to."
-        )
-    if len(ids) == min(wanted, corpus_size):
-        return _right(f"{len(ids)} documents stand for the corpus of {corpus_size}.")
-    if len(ids) == corpus_size:
-        return _hint("All documents were taken. Pass size=... to sample.")
-    if len(ids) == 1:
-        return _hint("One document only: pass the list of documents, not one of them.")
-    return _hint(f"The context has {len(ids)} documents; {wanted} were asked for: size={wanted}.")
 
 
 def check_verdict(answer: Any, low: float, high: float) -> Feedback:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,6 +211,74 @@ def texts(corpus: Iterable[Mapping[str, str]]) -> list[str]:
     ['Bonds A bond is a loan.', 'Cash.']
     """
     return [f"{row['title']} {row['text']}".strip() for row in corpus]
+
+
+def read_passages(path: str | Path, *, column: str | None = None) -> list[str]:
+    """Passages from your own files, in their order, without repetitions.
+
+    Args:
+        path: a folder (all its `.txt`, `.md`, `.csv` and `.jsonl` files, by name; in BEIR layout
+            the corpus alone), or one such file. Texts and Markdown are cut at empty lines; a
+            table gives one passage per row, JSON lines one per line.
+        column: of a table; by default `text`, or else the column with the longest texts.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: a file is of another kind or cannot be read, or there are no passages.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"{path.name} does not exist; give a file or a folder of yours")
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    found = [text for file in _readable(path, files) for text in _passages_of(file, column)]
+    passages = list(dict.fromkeys(text for text in found if text))
+    if not passages:
+        raise ValueError(
+            f"{path.name} has no passages; give .txt, .md, .csv or .jsonl files with some text"
+        )
+    return passages
+
+
+def _readable(path: Path, files: list[Path]) -> list[Path]:
+    """The files with passages: one that was named, or all of a folder that can be read."""
+    kinds = {".txt", ".md", ".csv", ".jsonl"}
+    if not path.is_dir():
+        if path.suffix.lower() not in kinds:
+            raise ValueError(
+                f"{path.name} is no text that can be read here; "
+                f"give a file that ends in {', '.join(sorted(kinds))}"
+            )
+        return files
+    if (path / "corpus.jsonl").is_file():
+        return [path / "corpus.jsonl"]
+    return [file for file in files if file.is_file() and file.suffix.lower() in kinds]
+
+
+def _passages_of(file: Path, column: str | None) -> list[str]:
+    kind = file.suffix.lower()
+    if kind == ".jsonl":
+        return texts(_json_lines(file))
+    try:
+        if kind == ".csv":
+            return _column_of(file, column)
+        content = file.read_text(encoding="utf-8-sig")
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(
+            f"{file.name} cannot be read ({type(error).__name__}); save it as UTF-8"
+        ) from error
+    return [" ".join(part.split()) for part in re.split(r"\n\s*\n", content)]
+
+
+def _column_of(file: Path, column: str | None) -> list[str]:
+    table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    if column is None:
+        lengths = {name: table[name].str.len().mean() for name in table.columns}
+        column = "text" if "text" in table.columns else max(lengths, key=lambda n: lengths[n])
+    if column not in table.columns:
+        raise ValueError(
+            f"{file.name} has no column {column!r}; it has {', '.join(map(repr, table.columns))}"
+        )
+    return [" ".join(text.split()) for text in table[column]]
 
 
 def bm25_scores(documents: Sequence[str], queries: Sequence[str]) -> np.ndarray:

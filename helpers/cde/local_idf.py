@@ -45,6 +45,8 @@ class Holdings:
 
     def shares(self, attention: Tensor, wanted: Tensor) -> Tensor:
         """Attention on the documents that hold each key: (n, k) and (n, t) become (n, t)."""
+        if not len(self.keys):
+            return torch.zeros(wanted.shape).to(attention)
         places = torch.searchsorted(self.keys, wanted.contiguous()).clamp(max=len(self.keys) - 1)
         places = torch.where(self.keys[places] == wanted, places, len(self.keys))
         return (self.table[places].to(attention) @ attention.unsqueeze(-1)).squeeze(-1)
@@ -176,16 +178,24 @@ def shared_text(context: Context, *, sharpness: float = 5.0) -> float:
         return 0.0
     scores = sharpness * context.vectors @ context.vectors.T
     attention = scores.fill_diagonal_(-torch.inf).softmax(dim=1)
-    pairs = [ids[:-1].astype(np.int64) << 32 | ids[1:] for ids in tokens]
+    pairs = [_pairs(ids) for ids in tokens]
     held = Holdings(pairs)
-    return float(
-        np.mean(
-            [
-                (held.shares(row[None], torch.from_numpy(pair)[None]) > 0.5).float().mean().item()
-                for row, pair in zip(attention, pairs, strict=True)
-            ]
-        )
-    )
+    parts = [
+        (held.shares(row[None], torch.from_numpy(pair)[None]) > 0.5).float().mean().item()
+        for row, pair in zip(attention, pairs, strict=True)
+        if len(pair)
+    ]
+    return float(np.sum(parts) / len(pairs))  # without pairs, nothing is shared
+
+
+def _pairs(ids: np.ndarray) -> np.ndarray:
+    """Neighbouring tokens, two in one number; [CLS] and [SEP], which all texts have, are left out.
+
+    >>> _pairs(np.array([101, 1, 2, 3, 102])) - np.array([1 << 32, 2 << 32])
+    array([2, 3])
+    """
+    inner = ids[1:-1].astype(np.int64)
+    return inner[:-1] << 32 | inner[1:]
 
 
 def _tokens(context: Context) -> tuple[np.ndarray, ...]:
