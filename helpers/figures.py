@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
+from string import Formatter
 from typing import Any, ParamSpec, TypeVar
 
 CATALOGUE = Path(__file__).with_name("figures.en.toml")
@@ -19,12 +20,12 @@ R = TypeVar("R")
 
 
 @cache
-def catalogue() -> dict[str, dict[str, str]]:
+def catalogue() -> dict[str, dict[str, Any]]:
     """All figures' words, by the figure's key."""
     return tomllib.loads(CATALOGUE.read_text(encoding="utf-8"))
 
 
-def words(figure: str, **values: object) -> dict[str, str]:
+def words(figure: str, /, **values: object) -> dict[str, Any]:
     """The words of one figure, as keyword arguments of a chart.
 
     Args:
@@ -38,29 +39,50 @@ def words(figure: str, **values: object) -> dict[str, str]:
     known = catalogue()
     if figure not in known:
         raise KeyError(f"no figure {figure!r} in {CATALOGUE.name}; it has {', '.join(known)}")
-    unused = set(values)
-    found = {}
-    for name, text in known[figure].items():
-        try:
-            found[name] = text.format(**values)
-        except KeyError as error:
-            raise ValueError(f"{name} of figure {figure!r} needs a value for {error}") from error
-        unused -= {key for key in unused if "{" + key in text}
-    if unused:
-        raise ValueError(f"figure {figure!r} has no place for {', '.join(sorted(unused))}")
-    return found
+    places = {place for text in _texts(known[figure]) for place in _places(text)}
+    if missing := sorted(places - set(values)):
+        raise ValueError(f"figure {figure!r} needs a value for {', '.join(missing)}")
+    if unused := sorted(set(values) - places):
+        raise ValueError(f"figure {figure!r} has no place for {', '.join(unused)}")
+    return {
+        name: text.format(**values)
+        if isinstance(text, str)
+        else tuple(part.format(**values) for part in text)
+        for name, text in known[figure].items()
+    }
+
+
+def _texts(entry: dict[str, Any]) -> list[str]:
+    """The texts of an entry; a list holds several, such as the titles of two panels.
+
+    >>> _texts({"title": "t", "titles": ["before", "after"]})
+    ['t', 'before', 'after']
+    """
+    return [part for text in entry.values() for part in ([text] if isinstance(text, str) else text)]
+
+
+def _places(text: str) -> list[str]:
+    """Names of the placeholders of a text.
+
+    >>> _places("{count:,} of {total} passages {{as they are}}")
+    ['count', 'total']
+    """
+    return [name for _, name, _, _ in Formatter().parse(text) if name is not None]
 
 
 def worded(draw: Callable[P, R]) -> Callable[..., R]:
     """Let a chart take its words from the catalogue: `figure="key"`, and `values={...}` for them.
 
-    Words given in the call win over those of the catalogue.
+    Words given in the call win over those of the catalogue. A call with `values` and no `figure`
+    raises a `ValueError`.
     """
 
     @wraps(draw)
     def with_words(
         *args: Any, figure: str | None = None, values: dict[str, object] | None = None, **named: Any
     ) -> R:
+        if figure is None and values:
+            raise ValueError("values fill the words of a figure: name it, figure=...")
         taken = words(figure, **(values or {})) if figure is not None else {}
         return draw(*args, **{**taken, **named})
 
