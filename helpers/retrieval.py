@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,24 +28,29 @@ if TYPE_CHECKING:
 #: Relevance judgements: {query id: {document id: score}}, scores above 0.
 Qrels = dict[str, dict[str, int]]
 MEASURES = ("nDCG@10", "R@10", "RR@10")
+KINDS = (".csv", ".jsonl", ".md", ".txt")  # what `read_passages` reads
 FIQA, FIQA_QRELS = "BeIR/fiqa", "BeIR/fiqa-qrels"
 
 
-def _json_lines(path: Path) -> list[dict[str, str]]:
+def _json_lines(path: Path, *, ids: bool = True) -> list[dict[str, str]]:
+    """Rows with _id (the line's number where `ids` is false and there is none), title, text."""
     rows: list[dict[str, str]] = []
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
             try:
                 row = json.loads(line)
                 title, text = row.get("title") or "", row["text"]
                 if not (isinstance(text, str) and isinstance(title, str)):
                     raise TypeError("title and text must be texts")
                 (title + text).encode()  # fails on a lone surrogate, which JSON can express
-                rows.append({"_id": str(row["_id"]), "title": title, "text": text})
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                name = row["_id"] if ids else row.get("_id", number)
+                rows.append({"_id": str(name), "title": title, "text": text})
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                wanted = "_id and text" if ids else "text"
                 raise ValueError(
-                    f"{path.name}, line {number}: "
-                    f"expected a JSON object with _id and text ({error})"
+                    f"{path.name}, line {number}: expected a JSON object with {wanted} ({error})"
                 ) from error
     return rows
 
@@ -217,66 +225,79 @@ def read_passages(path: str | Path, *, column: str | None = None) -> list[str]:
     """Passages from your own files, in their order, without repetitions.
 
     Args:
-        path: a folder (all its `.txt`, `.md`, `.csv` and `.jsonl` files, by name; in BEIR layout
-            the corpus alone), or one such file. Texts and Markdown are cut at empty lines; a
-            table gives one passage per row, JSON lines one per line.
+        path: a folder (all its `.txt`, `.md`, `.csv` and `.jsonl` files, by name, without hidden
+            ones; in BEIR layout the corpus alone), or one such file. Texts and Markdown are cut at
+            empty lines; a table gives one passage per row, JSON lines one per line.
         column: of a table; by default `text`, or else the column with the longest texts.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
         ValueError: a file is of another kind or cannot be read, or there are no passages.
     """
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(f"{path.name} does not exist; give a file or a folder of yours")
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    found = [text for file in _readable(path, files) for text in _passages_of(file, column)]
+    name = short(Path(path).name or str(path))
+    path = Path(os.path.expanduser(path))  # leaves a user whom it does not know
+    if not os.path.exists(path):  # whatever was typed
+        raise FileNotFoundError(f"{name} does not exist; give a file or a folder of yours")
+    found = (text for file in _files_of(path) for text in _passages_of(file, column))
     passages = list(dict.fromkeys(text for text in found if text))
     if not passages:
-        raise ValueError(
-            f"{path.name} has no passages; give .txt, .md, .csv or .jsonl files with some text"
-        )
+        raise ValueError(f"{name} has no passages; give {', '.join(KINDS)} files with some text")
     return passages
 
 
-def _readable(path: Path, files: list[Path]) -> list[Path]:
-    """The files with passages: one that was named, or all of a folder that can be read."""
-    kinds = {".txt", ".md", ".csv", ".jsonl"}
+def _files_of(path: Path) -> list[Path]:
+    """The files with passages: the one that was named, or those of a folder."""
     if not path.is_dir():
-        if path.suffix.lower() not in kinds:
+        if path.suffix.lower() not in KINDS:
             raise ValueError(
-                f"{path.name} is no text that can be read here; "
-                f"give a file that ends in {', '.join(sorted(kinds))}"
+                f"{path.name} is of another kind; give a file that ends in {', '.join(KINDS)}"
             )
-        return files
+        return [path]
     if (path / "corpus.jsonl").is_file():
         return [path / "corpus.jsonl"]
-    return [file for file in files if file.is_file() and file.suffix.lower() in kinds]
+    return [
+        file
+        for file in sorted(path.rglob("*"))
+        if file.suffix.lower() in KINDS
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    ]
 
 
 def _passages_of(file: Path, column: str | None) -> list[str]:
     kind = file.suffix.lower()
-    if kind == ".jsonl":
-        return texts(_json_lines(file))
     try:
-        if kind == ".csv":
-            return _column_of(file, column)
+        if kind == ".jsonl":
+            return texts(_json_lines(file, ids=False))
         content = file.read_text(encoding="utf-8-sig")
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(
-            f"{file.name} cannot be read ({type(error).__name__}); save it as UTF-8"
-        ) from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file.name} is not UTF-8; save it as UTF-8") from error
+    except OSError as error:
+        raise ValueError(f"{file.name} cannot be opened: {error.strerror}") from error
+    if kind == ".csv":
+        return _column_of(content, column, file.name)
     return [" ".join(part.split()) for part in re.split(r"\n\s*\n", content)]
 
 
-def _column_of(file: Path, column: str | None) -> list[str]:
-    table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+def _column_of(content: str, column: str | None, name: str) -> list[str]:
+    """A column of a CSV file; its name is for the messages."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # cells would be lost
+            table = pd.read_csv(io.StringIO(content), dtype=str, na_filter=False, index_col=False)
+    except pd.errors.EmptyDataError:
+        return []
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        raise ValueError(
+            f"{name} is no table of comma-separated values: a row has more cells than the header, "
+            f"or a quote is not closed ({str(error).strip()})"
+        ) from error
     if column is None:
-        lengths = {name: table[name].str.len().mean() for name in table.columns}
+        lengths = {title: table[title].str.len().mean() for title in table.columns}
         column = "text" if "text" in table.columns else max(lengths, key=lambda n: lengths[n])
     if column not in table.columns:
         raise ValueError(
-            f"{file.name} has no column {column!r}; it has {', '.join(map(repr, table.columns))}"
+            f"{name} has no column {column!r}; it has {', '.join(map(repr, table.columns))}"
         )
     return [" ".join(text.split()) for text in table[column]]
 
