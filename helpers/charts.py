@@ -26,7 +26,7 @@ VEGALITE_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 VEGALITE = "5.8"
 EMBED = {"actions": {"export": True, "source": False, "compiled": False, "editor": False}}
 
-#: The first four are those of Okabe and Ito 2008; the last two are as dark.
+#: The first four are those of Okabe and Ito 2008; the last two are darker.
 SERIES_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7A4A00", "#444444"]
 INK = "#222222"
 FONT = "DejaVu Sans, Verdana, sans-serif"
@@ -348,7 +348,7 @@ def show_heatmaps(
     size = (6.4 * len(matrices), 5.6)
     figure, axes = plt.subplots(1, len(matrices), figsize=size, layout="constrained")
     bar = {"label": _no_math(value_title), "shrink": 0.8}
-    low, high = span or (None, None)
+    low, high = (None, None) if span is None else span
     for axis, (name, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
         values = np.asarray(matrix, dtype=float)
         ticks = [str(i + 1) for i in range(len(values))]
@@ -558,8 +558,16 @@ def token_changes(
     Args:
         frame: columns `token` (all different), `change`, and the one named by `part`.
         width: of the plot in pixels.
+
+    Raises:
+        ValueError: two tokens have the same label.
     """
     shown = _fields(frame, token="token", change="change", part=part)  # noqa: S106 - a token is a word
+    if shown["token"].duplicated().any():
+        raise ValueError(
+            "tokens must differ, or their bars would be one: "
+            "tokens.token_labels(...) numbers those that repeat"
+        )
     parts, name = _unique(shown["part"]), axis_title(part)
     colours = alt.Scale(domain=parts, range=SERIES_COLOURS[: len(parts)])
     number = axis_title(y_title)
@@ -598,15 +606,18 @@ def scatter(
         size: of the plot in pixels.
 
     Raises:
-        ValueError: points, texts and groups are not as many.
+        ValueError: points, texts and groups are not as many, or a point has no finite place.
     """
     places = np.asarray(points, dtype=float)
-    if places.shape != (len(texts), 2) or len(groups or texts) != len(texts):
+    if places.shape != (len(texts), 2) or len(texts if groups is None else groups) != len(texts):
         raise ValueError(
             f"points {places.shape} do not fit {len(texts)} texts"
             + ("" if groups is None else f" and {len(groups)} groups")
         )
-    shown = pd.DataFrame({"x": places[:, 0].round(2), "y": places[:, 1].round(2)})
+    if not np.isfinite(places).all():
+        raise ValueError("points contain NaN or infinity, which have no place on a map")
+    decimals = 2 - int(np.floor(np.log10(min(np.ptp(places, axis=0).max(initial=0) or 1, 1))))
+    shown = pd.DataFrame(places.round(decimals), columns=["x", "y"])
     shown["text"] = [label(text) for text in texts]
     colour: Any = alt.value(SERIES_COLOURS[0])
     shape: Any = alt.value("circle")

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from .openai_api import cost_in_dollars
-from .tokens import visible
+from .similarity import unit
+from .tokens import check_texts, visible
 
 
 @dataclass(frozen=True)
@@ -475,31 +476,28 @@ def check_own_mean(function: Callable[[Any, Any], Any]) -> Feedback:
     >>> check_own_mean(lambda states, shares: states.mean(axis=0))
     ✗ Not yet. That is the mean of all tokens. Keep only those whose share is below 0.5.
     """
-    states = np.array([[4.0, 0.0, 1.0], [0.0, 3.0, 0.0], [0.0, 1.0, 2.0]])
+    states = np.array([[4.0, 0.0, 1.0, 2.0], [0.0, 3.0, 0.0, 1.0], [0.0, 1.0, 2.0, 2.0]])
     shares = np.array([0.9, 0.1, 0.3])
     result, trouble = _call(function, states, shares)
     if trouble:
         return trouble
     vector = _array(result)
-    if vector is None or vector.shape != (3,):
+    if vector is None or vector.shape != (4,) or not np.isfinite(vector).all():
         return _hint("The result has to be one vector, as long as a token's.")
-    kept = states[shares < 0.5]
+    direction, kept = unit(vector)[0], shares < 0.5
 
-    def same(other: np.ndarray) -> bool:
-        return bool(np.allclose(vector, other, atol=1e-6))
+    def along(*others: np.ndarray) -> bool:
+        return any(_same(direction, unit(other)[0], 1e-6) for other in others)
 
-    def unit(other: np.ndarray) -> np.ndarray:
-        return other / np.linalg.norm(other)
-
-    if same(unit(kept.mean(axis=0))):
-        return _right("Two of the three tokens are kept, and the vector has length 1.")
-    if same(kept.mean(axis=0)) or same(kept.sum(axis=0)):
+    if along(states[kept].sum(axis=0)):
+        if abs(np.linalg.norm(vector) - 1) < 1e-6:
+            return _right("Two of the three tokens are kept, and the vector has length 1.")
         return _hint("The right tokens; now divide the vector by its length: np.linalg.norm.")
-    if same(states.mean(axis=0)) or same(unit(states.mean(axis=0))):
+    if along(states.sum(axis=0)):
         return _hint("That is the mean of all tokens. Keep only those whose share is below 0.5.")
-    if same(states[0]) or same(unit(states[0])):
+    if along(states[~kept].sum(axis=0)):
         return _hint("These are the tokens that most documents hold. Keep the others.")
-    if same(unit(((1 - shares)[:, None] * states).sum(axis=0))):
+    if along((1 - shares) @ states, (0.2 + shares) ** -2.8 @ states):
         return _hint("Here tokens are not weighed but kept or dropped: states[shares < 0.5].")
     return _hint("Choose rows with a condition, states[shares < 0.5], then take their mean.")
 
@@ -507,44 +505,49 @@ def check_own_mean(function: Callable[[Any, Any], Any]) -> Feedback:
 def check_hurtful(model: Any, texts: Any, question: Any, relevant: Any) -> Feedback:
     """Notebook 4: a collection on which the right context hurts.
 
-    Without a context `texts[relevant]`, or a text equal to it in score, answers `question` first;
-    in the context of `texts`, a text that is not in `relevant` does.
+    Without a context a relevant text answers `question` first, or ties with the first; in the
+    context of `texts` another text does.
 
     Args:
         model: the small model.
         relevant: set of the positions of the texts that answer the question.
     """
-    if ... in (texts, question, relevant):
+    if any(part is ... for part in (texts, question, relevant)):
         return NOT_STARTED
     try:
-        wanted = {int(place) for place in relevant}
-        context = model.embed_context(list(texts))
-        firsts = [
-            int(
-                np.argmax(
-                    model.encode_documents(list(texts), c) @ model.encode_queries([question], c)[0]
-                )
-            )
-            for c in (None, context)
-        ]
+        texts = check_texts(texts)
+        (question,) = check_texts([question])
     except Exception as error:  # a learner may give anything, and anything may break here
-        return _hint(f"The model cannot rank this: {error}")
-    if not wanted or not wanted <= set(range(len(texts))):
+        return _hint(f"texts has to be a list of texts, question one text: {error}")
+    try:
+        wanted = sorted(set(_whole(list(relevant)) or []))
+    except Exception:  # nothing that can be listed
+        wanted = []
+    if not wanted or wanted[0] < 0 or wanted[-1] >= len(texts):
         return _hint("relevant has to be a set of positions in texts, counted from 0.")
-    if len(wanted) == len(texts):
+    others = sorted(set(range(len(texts))) - set(wanted))
+    if not others:
         return _hint("Every text is relevant, so no ranking can be wrong. Add one that is not.")
-    plain, contextual = (first in wanted for first in firsts)
-    if plain and not contextual:
-        return _right(
-            f"Without a context text {firsts[0]} comes first, in context text {firsts[1]}."
-        )
-    if not plain:
+
+    def first(context: Any) -> int:
+        asked, found = model.encode_queries([question], context), model.encode_documents
+        scores = np.asarray(found(texts, context)) @ np.asarray(asked)[0]
+        right, wrong = (max(places, key=scores.__getitem__) for places in (wanted, others))
+        return right if scores[right] > scores[wrong] - 1e-6 else wrong
+
+    try:
+        plain, contextual = first(None), first(model.embed_context(texts))
+    except Exception as error:
+        return _hint(f"The model cannot rank this: {error}")
+    if plain not in wanted:
         return _hint(
             "MiniLM gets it wrong already, so the context cannot be blamed: without a context "
-            f"text {firsts[0]} comes first."
+            f"text {plain} comes first."
         )
+    if contextual not in wanted:
+        return _right(f"Without a context text {plain} comes first, in context text {contextual}.")
     return _hint(
-        f"Text {firsts[1]} still comes first in context. What the texts share is weighed down: "
+        f"Text {contextual} still comes first in context. What the texts share is weighed down: "
         "let the question ask for just that, and add a text that shares only the small words."
     )
 

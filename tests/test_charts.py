@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import altair as alt
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -169,6 +170,20 @@ def test_the_number_in_every_cell_stands_out_4_5_to_1(signed, top):
     assert min((light + 0.05) / (dark + 0.05) for dark, light in pairs) >= 4.5
 
 
+def test_six_series_have_colours_that_stand_out_3_to_1_from_the_page():
+    contrasts = [1.05 / (luminance(colour) + 0.05) for colour in charts.SERIES_COLOURS]
+    assert len(set(charts.SERIES_COLOURS)) == 6 and min(contrasts) >= 3
+    assert min(contrasts[4:]) > max(contrasts[:4]), "the last two are darker"
+
+
+def test_six_series_are_drawn_in_six_colours():
+    frame = pd.DataFrame({"x": [1, 2] * 6, "y": np.arange(12), "of": np.repeat(list("abcdef"), 2)})
+    spec = charts.lines(frame, x="x", y="y", series="of", **WORDS).to_dict()
+    scene = vl_convert.vegalite_to_scenegraph(spec, vl_version=charts.VEGALITE)
+    drawn = {item.get("stroke") for item in items(scene, "line")}
+    assert {colour.lower() for colour in charts.SERIES_COLOURS} <= {str(c).lower() for c in drawn}
+
+
 # --- heatmaps -------------------------------------------------------------------------------------
 
 
@@ -184,3 +199,103 @@ def test_the_panels_of_a_pair_have_the_same_labels_and_colours():
     ).to_dict()["vconcat"]
     assert (above.pop("title"), below.pop("title")) == ("before", "after")
     assert above["layer"] == below["layer"]
+
+
+def drawn_by_seaborn(monkeypatch, **options):
+    """The colour scales of two matrices, one with values up to 0.3 and one up to 1."""
+    figures, close = [], plt.close
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: None)
+    monkeypatch.setattr("matplotlib.pyplot.close", figures.append)
+    names = {"x_title": "x", "y_title": "y", **WORDS}
+    charts.show_heatmaps({"a": 0.3 * np.eye(3), "b": np.eye(3)}, **names, **options)
+    close(figures[0])
+    return [axis.collections[0].get_clim() for axis in figures[0].axes if axis.get_xlabel()]
+
+
+def test_heatmaps_of_seaborn_have_one_scale_each_or_one_for_all(monkeypatch):
+    assert drawn_by_seaborn(monkeypatch) == [(0, 0.3), (0, 1)]
+    assert drawn_by_seaborn(monkeypatch, span=(-1, 0.7)) == [(-1, 0.7)] * 2
+    assert drawn_by_seaborn(monkeypatch, span=np.array([0, 2])) == [(0, 2)] * 2
+
+
+# --- differences, changes, maps -------------------------------------------------------------------
+
+
+def scene(chart):
+    return vl_convert.vegalite_to_scenegraph(chart.to_dict(), vl_version=charts.VEGALITE)
+
+
+def differences(**options):
+    frame = pd.DataFrame({"mean": [3.0], "low": [2.0], "high": [4.0], "of": "a", "by": "b"})
+    return charts.intervals(frame, system="of", measure="by", x_title="gain", **WORDS, **options)
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_an_interval_has_a_line_at_0_if_it_is_asked_for(zero):
+    drawn = scene(differences(zero=zero))
+    dashed = [item for item in items(drawn, "rule") if item.get("strokeDash") == [4, 3]]
+    assert len(dashed) == zero
+    for line in dashed:
+        zeros = [item for item in items(drawn, "text") if item.get("text") == "0.0"]
+        assert line["x"] == pytest.approx(zeros[0]["x"], abs=1) and not line.get("x2")
+        assert abs(line.get("y", 0) - line.get("y2", 0)) >= 50, "as high as the plot"
+    titles = [item["text"] for item in items(drawn, "text")]
+    assert "gain" in titles and not [text for text in titles if "," in str(text)]
+
+
+def changes(tokens=("the", "rain"), **options):
+    frame = pd.DataFrame({"token": tokens, "change": [-0.5, 8], "part": ["template", "its own"]})
+    return charts.token_changes(frame, part="part", y_title="points", **WORDS, **options)
+
+
+def test_changes_are_bars_up_and_down_in_reading_order_coloured_by_part():
+    bars = [
+        item for item in items(scene(changes()), "rect") if item.get("fill", "").startswith("#")
+    ]
+    down, up = sorted(bars, key=lambda bar: bar["x"])
+    assert [down["fill"].upper(), up["fill"].upper()] == charts.SERIES_COLOURS[:2]
+    assert up["y"] + up["height"] == pytest.approx(down["y"]) and up["height"] > down["height"]
+
+
+def test_two_tokens_with_one_name_are_refused_with_what_makes_them_differ():
+    with pytest.raises(ValueError, match="token_labels"):
+        changes(("the", "the"))
+
+
+def dots(points, texts=("a", "b", "c"), **options):
+    (rows,) = charts.scatter(points, list(texts), **WORDS, **options).to_dict()["datasets"].values()
+    return rows
+
+
+def test_a_map_has_a_point_per_text_wherever_it_lies():
+    for scale in (1e-4, 1, 100):
+        rows = dots(scale * np.array([[0, 0.01], [0.013, 1], [1, 0]]))
+        assert [row["text"] for row in rows] == ["a", "b", "c"]
+        places = np.array([[row["x"], row["y"]] for row in rows]) / scale
+        assert places == pytest.approx(np.array([[0, 0.01], [0.013, 1], [1, 0]]), abs=0.006)
+    assert dots([[1, 1]], "a") == [{"x": 1.0, "y": 1.0, "text": "a"}]
+    assert len(dots([[1, 1]] * 3)) == 3
+
+
+def test_groups_of_a_map_differ_in_colour_and_shape():
+    chart = charts.scatter(np.eye(3, 2), list("abc"), groups=["x", "y", "x"], **WORDS)
+    drawn = [item for item in items(scene(chart), "symbol") if item.get("size") == 45]
+    assert len(drawn) == 3
+    assert len({item["fill"] for item in drawn}) == len({item["shape"] for item in drawn}) == 2
+
+
+@pytest.mark.parametrize(
+    ("points", "options", "message"),
+    [
+        (np.eye(2), {}, r"\(2, 2\) do not fit 3 texts"),
+        (np.eye(3), {}, r"\(3, 3\) do not fit 3 texts"),
+        ([1, 2, 3], {}, r"\(3,\) do not fit 3 texts"),
+        (np.eye(3, 2), {"groups": ["a"]}, "and 1 groups"),
+        (np.eye(3, 2), {"groups": []}, "and 0 groups"),
+        (np.eye(3, 2) * np.nan, {}, "NaN or infinity"),
+        ([[0, 0], [1, 1], [np.inf, 0]], {}, "NaN or infinity"),
+    ],
+)
+def test_points_that_fit_no_map_are_refused(points, options, message):
+    with pytest.raises(ValueError, match=message):
+        dots(points, **options)

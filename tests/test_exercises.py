@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from helpers import exercises as ex
+from helpers.cde import load_mini_cde
 
 
 def norm(v):
@@ -241,48 +242,87 @@ def test_senses_right():
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (lambda s, r: 3, "That is the rank"),
-        (lambda s, r: 2, "counted from 0. Ranks"),
-        (lambda s, r: 1 / 2, "counted from 1"),
-        (lambda s, r: 1 / 4, "last relevant"),
-        (lambda s, r: 1.0, "sort in ascending order"),
-        (lambda s, r: [1, 2], "one number"),
-        (lambda s, r: 0.9, "Sort the positions"),
+        (lambda s, p: s.mean(axis=0) / norm(s.mean(axis=0)), "mean of all tokens"),
+        (lambda s, p: s.mean(axis=0), "mean of all tokens"),
+        (lambda s, p: s[p < 0.5].mean(axis=0), "divide the vector by its length"),
+        (lambda s, p: s[p < 0.5].sum(axis=0), "divide the vector by its length"),
+        (lambda s, p: (s * (p < 0.5)[:, None]).mean(axis=0), "divide the vector by its length"),
+        (lambda s, p: s[p >= 0.5].mean(axis=0), "Keep the others"),
+        (lambda s, p: (1 - p) @ s / norm((1 - p) @ s), "kept or dropped"),
+        (lambda s, p: (0.2 + p) ** -2.8 @ s, "kept or dropped"),
+        (lambda s, p: s[p < 0.5], "one vector"),
+        (lambda s, p: s[p < 0.5].mean(axis=1), "one vector"),
+        (lambda s, p: s.mean(axis=1), "one vector"),
+        (lambda s, p: s[p > 1].sum(axis=0) * np.nan, "one vector"),
+        (lambda s, p: s[1], "with a condition"),
+        (lambda s, p: 0 * s[0], "with a condition"),
+        (lambda s, p: 1e308 * s[0], "one vector"),
+        (lambda s, p: None, "return"),
+        (lambda s: s, "TypeError"),
+        (np.eye(3), "function itself"),
     ],
 )
-def test_rank_mistakes(function, words):
-    feedback = ex.check_rank(function)
+def test_own_mean_mistakes(function, words):
+    with np.errstate(over="ignore"):
+        feedback = ex.check_own_mean(function)
     assert not feedback.correct and words in feedback.message
-
-
-def test_rank_right():
-    assert ex.check_rank(
-        lambda s, r: 1 / next(k for k, i in enumerate(np.argsort(-s), 1) if i in r)
-    ).correct
-
-
-class Context:
-    def __init__(self, n):
-        self.ids = range(n)
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    "function",
     [
-        (..., "replace it"),
-        (np.zeros((50, 3)), "context itself"),
-        (Context(600), "All documents"),
-        (Context(1), "One document only"),
-        (Context(40), "40 documents"),
+        lambda s, p: s[p < 0.5].mean(axis=0) / norm(s[p < 0.5].mean(axis=0)),
+        lambda s, p: torch.nn.functional.normalize(torch.tensor(s[p < 0.5]).sum(dim=0), dim=0),
+        lambda s, p: ((p < 0.5) @ s / norm((p < 0.5) @ s)).tolist(),
     ],
 )
-def test_context_mistakes(answer, words):
-    feedback = ex.check_context(answer, corpus_size=600, wanted=50)
-    assert not feedback.correct and words in feedback.message
+def test_own_mean_right(function):
+    assert ex.check_own_mean(function).correct
 
 
-def test_context_right():
-    assert ex.check_context(Context(50), corpus_size=600, wanted=50).correct
+HOBBIES = ("keeps bees", "plays the flute", "grows roses", "bakes bread", "paints boats")
+SHARING = [f"A mortgage costs five percent a year. Your adviser {h}." for h in HOBBIES]
+HURT = [*SHARING, "What does a cinema ticket cost? Eight pounds."]
+ASKED = "What does a mortgage cost?"
+
+
+@pytest.mark.parametrize(
+    ("texts", "question", "relevant", "words"),
+    [
+        (..., ASKED, {0}, "replace it"),
+        (HURT, ..., {0}, "replace it"),
+        (HURT, ASKED, ..., "replace it"),
+        (HURT, "Which adviser likes flowers?", {2}, "Text 2 still comes first in context"),
+        (HURT, ASKED, {5}, "MiniLM gets it wrong already"),
+        (HURT, ASKED, range(6), "Every text is relevant"),
+        (HURT, ASKED, set(), "set of positions"),
+        (HURT, ASKED, {6}, "counted from 0"),
+        (HURT, ASKED, {-1}, "counted from 0"),
+        (HURT, ASKED, {0.5}, "set of positions"),
+        (HURT, ASKED, {HURT[0]}, "set of positions"),
+        (HURT, ASKED, 2, "set of positions"),
+        ([], ASKED, {0}, "counted from 0"),
+        (HURT[0], ASKED, {0}, "list of texts"),
+        ([HURT, HURT], ASKED, {0}, "text 0 is a list"),
+        (["a\ud83d", "b"], ASKED, {0}, "lone surrogate"),
+        (HURT, [ASKED], {0}, "question one text"),
+        (np.eye(2), ASKED, {0}, "list of texts"),
+        (["bank", "bank"], "bank", {1}, "Text 1 still comes first"),
+    ],
+)
+def test_hurtful_mistakes(texts, question, relevant, words):
+    feedback = ex.check_hurtful(load_mini_cde(), texts, question, relevant)
+    assert not feedback.correct and words in feedback.message, feedback
+
+
+def test_what_is_no_model_cannot_rank():
+    assert "cannot rank" in ex.check_hurtful(None, HURT, ASKED, {0}).message
+
+
+@pytest.mark.parametrize("listed", [list, tuple, np.array, iter], ids=lambda kind: kind.__name__)
+def test_hurtful_right(listed):
+    feedback = ex.check_hurtful(load_mini_cde(), listed(HURT), ASKED, listed(range(5)))
+    assert feedback.correct and feedback.message.endswith("in context text 5."), feedback
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,29 @@ def intervals(text):
     )
 
 
-@pytest.mark.parametrize("draw", [heatmap, lines, shares, intervals])
+def differences(text):
+    names = pd.Series([text], dtype=object)
+    frame = pd.DataFrame({"mean": [1.0], "low": [0.0], "high": [2.0], "a": names, "b": names})
+    words = {"x_title": text, "title": text, "subtitle": text, "description": text}
+    return charts.intervals(frame, system="a", measure="b", zero=True, **words)
+
+
+def changes(text):
+    column = text if is_whole(text) else "x"
+    frame = pd.DataFrame({"token": pd.Series([text, "b"], dtype=object), "change": [0.4, -0.6]})
+    frame[column] = pd.Series([text] * 2, dtype=object)
+    words = {"y_title": text, "title": text, "subtitle": text, "description": text}
+    return charts.token_changes(frame, part=column, **words)
+
+
+def texts_on_a_map(text):
+    words = {"group_title": text, "title": text, "subtitle": text, "description": text}
+    return charts.scatter([[0, 0], [1, 1]], [text, "b"], groups=[text, "b"], **words)
+
+
+@pytest.mark.parametrize(
+    "draw", [heatmap, lines, shares, intervals, differences, changes, texts_on_a_map]
+)
 def test_a_chart_draws_what_was_typed_as_text(draw, text):
     bundle, _ = charts._offline(draw(text).to_dict())
     json.dumps(bundle, ensure_ascii=False, default=str).encode()  # what a kernel sends
@@ -263,12 +285,13 @@ def test_the_heatmaps_of_seaborn_take_every_text_as_text(text, monkeypatch):
     drawn = []
     monkeypatch.setattr("IPython.display.display", lambda data, **_: drawn.append(data))
     charts.show_heatmaps(
-        {text: np.eye(2)},
+        {text: np.eye(2), "second": np.eye(3)},
         x_title=text,
         y_title=text,
         title=text,
         description=text,
         value_title=text,
+        span=(0, 1),
     )
     assert drawn[0]["image/png"].startswith(b"\x89PNG")
     assert drawn[0]["text/plain"] == tokens.visible(text)
