@@ -551,7 +551,7 @@ def token_changes(
     part: str,
     y_title: str,
     subtitle: str = "",
-    width: int = 860,
+    width: int = 680,
 ) -> alt.Chart:
     """One bar per token of a text, in reading order, coloured by the part of the text.
 
@@ -571,6 +571,7 @@ def token_changes(
     parts, name = _unique(shown["part"]), axis_title(part)
     colours = alt.Scale(domain=parts, range=SERIES_COLOURS[: len(parts)])
     number = axis_title(y_title)
+    above = alt.Legend(orient="top")
     upright = alt.Axis(labelAngle=-90, labelLimit=120)
     bars = (
         alt.Chart(shown)
@@ -578,7 +579,7 @@ def token_changes(
         .encode(
             x=alt.X("token:N", sort=_unique(shown["token"]), title=None, axis=upright),
             y=alt.Y("change:Q", title=number),
-            color=alt.Color("part:N", title=name, sort=parts, scale=colours),
+            color=alt.Color("part:N", title=name, sort=parts, scale=colours, legend=above),
             tooltip=["token:N", alt.Tooltip("change:Q", title=number, format="+.2f")],
         )
     )

@@ -613,12 +613,7 @@ def test_a_heatmap_holds_every_number_once(matrix, word):
 @about("charts.lines", "charts.token_shares", "charts.intervals", "charts.token_changes")
 @quick
 @given(
-    st.lists(
-        st.tuples(any_text, st.floats(0, 1)),
-        min_size=1,
-        max_size=5,
-        unique_by=lambda row: charts.label(row[0]),
-    ),
+    st.lists(st.tuples(any_text, st.floats(0, 1)), min_size=1, max_size=5),
     whole_text.filter(lambda name: name != "value"),
 )
 def test_charts_of_a_frame_keep_its_rows_whatever_its_columns_are_called(rows, name):
@@ -629,6 +624,7 @@ def test_charts_of_a_frame_keep_its_rows_whatever_its_columns_are_called(rows, n
     shares = pd.DataFrame({"token": words, "share": values, named: words})
     means = pd.DataFrame({"mean": values, "low": values, "high": values, named: words})
     changed = pd.DataFrame({"token": words, "change": values, named: words})
+    changed = changed[~words.map(charts.label).duplicated()]  # tokens must differ
     drawn = {
         "y": charts.lines(points, x=name, y="value", **titles),
         "share": charts.token_shares(shares, series=named, **titles),
@@ -637,7 +633,8 @@ def test_charts_of_a_frame_keep_its_rows_whatever_its_columns_are_called(rows, n
     }
     for field, chart in drawn.items():
         (data,) = chart.to_dict()["datasets"].values()
-        assert [row[field] for row in data] == values
+        wanted = changed["change"].tolist() if field == "change" else values
+        assert [row[field] for row in data] == wanted
 
 
 @about("charts.scatter")
