@@ -607,7 +607,8 @@ def scatter(
         size: of the plot in pixels.
 
     Raises:
-        ValueError: points, texts and groups are not as many, or a point has no finite place.
+        ValueError: points, texts and groups are not as many, there are none, or a point has no
+            finite place.
     """
     places = np.asarray(points, dtype=float)
     if places.shape != (len(texts), 2) or len(texts if groups is None else groups) != len(texts):
@@ -615,10 +616,13 @@ def scatter(
             f"points {places.shape} do not fit {len(texts)} texts"
             + ("" if groups is None else f" and {len(groups)} groups")
         )
+    if not texts:
+        raise ValueError("a map needs at least one text")
     if not np.isfinite(places).all():
         raise ValueError("points contain NaN or infinity, which have no place on a map")
-    decimals = 2 - int(np.floor(np.log10(min(np.ptp(places, axis=0).max(initial=0) or 1, 1))))
-    shown = pd.DataFrame(places.round(decimals), columns=["x", "y"])
+    decimals = 2 - int(np.floor(np.log10(min(np.ptp(places, axis=0).max() or 1, 1))))
+    rounded = [[round(number, decimals) for number in place] for place in places.tolist()]
+    shown = pd.DataFrame(rounded, columns=["x", "y"])
     shown["text"] = [label(text) for text in texts]
     colour: Any = alt.value(SERIES_COLOURS[0])
     shape: Any = alt.value("circle")

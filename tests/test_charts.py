@@ -294,6 +294,7 @@ def test_groups_of_a_map_differ_in_colour_and_shape():
         (np.eye(3, 2), {"groups": []}, "and 0 groups"),
         (np.eye(3, 2) * np.nan, {}, "NaN or infinity"),
         ([[0, 0], [1, 1], [np.inf, 0]], {}, "NaN or infinity"),
+        (np.empty((0, 2)), {"texts": ()}, "at least one text"),
     ],
 )
 def test_points_that_fit_no_map_are_refused(points, options, message):

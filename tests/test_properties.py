@@ -647,7 +647,7 @@ def test_a_map_of_texts_has_one_point_per_text_near_its_place(points, word, grou
     (data,) = charts._visible(chart.to_dict())["datasets"].values()
     extent = np.ptp(points, axis=0).max()
     places = np.array([[row["x"], row["y"]] for row in data])
-    assert places == pytest.approx(points, abs=max(0.006 * extent, 1e-9) if extent else 0.01)
+    assert places == pytest.approx(points, abs=0.006 * extent if extent else 0.006)
     assert [row["text"] for row in data] == list(map(charts.label, texts))
 
 
