@@ -553,7 +553,9 @@ def token_changes(
     subtitle: str = "",
     width: int = 680,
 ) -> alt.Chart:
-    """One bar per token of a text, in reading order, coloured by the part of the text.
+    """One bar per token of a text, in reading order, told apart by the part of the text.
+
+    Parts differ in colour and in how full their bars are.
 
     Args:
         frame: columns `token` (all different), `change`, and the one named by `part`.
@@ -570,16 +572,21 @@ def token_changes(
         )
     parts, name = _unique(shown["part"]), axis_title(part)
     colours = alt.Scale(domain=parts, range=SERIES_COLOURS[: len(parts)])
+    fills = alt.Scale(domain=parts, range=np.linspace(0.15, 1, len(parts)).tolist())
     number = axis_title(y_title)
     above = alt.Legend(orient="top")
     upright = alt.Axis(labelAngle=-90, labelLimit=120)
     bars = (
         alt.Chart(shown)
-        .mark_bar()
+        .mark_bar(strokeWidth=1.2)
         .encode(
             x=alt.X("token:N", sort=_unique(shown["token"]), title=None, axis=upright),
             y=alt.Y("change:Q", title=number),
             color=alt.Color("part:N", title=name, sort=parts, scale=colours, legend=above),
+            stroke=alt.Stroke("part:N", title=name, sort=parts, scale=colours, legend=above),
+            fillOpacity=alt.FillOpacity(
+                "part:N", title=name, sort=parts, scale=fills, legend=above
+            ),
             tooltip=["token:N", alt.Tooltip("change:Q", title=number, format="+.2f")],
         )
     )

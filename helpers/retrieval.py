@@ -281,10 +281,14 @@ def _passages_of(file: Path, column: str | None) -> list[str]:
 
 def _column_of(content: str, column: str | None, name: str) -> list[str]:
     """A column of a CSV file; its name is for the messages."""
+    header = content.partition("\n")[0]
+    separator = max(",;\t", key=header.count)  # Excel writes semicolons in much of Europe
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # cells would be lost
-            table = pd.read_csv(io.StringIO(content), dtype=str, na_filter=False, index_col=False)
+            table = pd.read_csv(
+                io.StringIO(content), sep=separator, dtype=str, na_filter=False, index_col=False
+            )
     except pd.errors.EmptyDataError:
         return []
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:

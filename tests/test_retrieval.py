@@ -54,6 +54,7 @@ FILES = {
     "mark.txt": "\ufeffA bond is a loan.\n\nCash is king.",
     "notes.md": "A bond is a loan.\n\nCash is king.\n",
     "text.csv": "id,text,more\n1,A bond is a loan.,and a good deal more\n2,Cash is king.,x\n",
+    "semicolons.csv": "id;text\n1;A bond is a loan.\n2;Cash is king.\n",
     "longest.csv": "id,body\n1,A bond is a loan.\n2,Cash is king.\n",
     "marked.csv": "\ufefftext,id\r\nA bond is a loan.,1\r\nCash is king.,2\r\n",
     "empty-cells.csv": "id,text\n1,A bond is a loan.\n2,\n3\n\n4,  \n5,Cash is king.\n",
