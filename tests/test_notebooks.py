@@ -99,6 +99,17 @@ def test_the_parts_that_every_lesson_has(notebook):
     assert quiz.count("<details>") == 9, "three options for each question, every one explained"
 
 
+def test_the_answer_to_every_prediction_is_folded(notebook):
+    """In JupyterLab; on GitHub and in HTML the outputs are seen."""
+    text = text_of(notebook)
+    predictions = text.count("> **Predict:**")
+    assert text.count("<details><summary>Answer</summary>") == predictions
+    folded = [
+        c for c in code_cells(notebook) if c.metadata.get("jupyter", {}).get("outputs_hidden")
+    ]
+    assert len(folded) >= predictions
+
+
 def test_starters_run_and_are_not_yet_right(notebook):
     found = exercises(notebook)
     assert len(found) >= 3

@@ -168,9 +168,15 @@ class Lesson:
         self.stored = nbformat.read(path, as_version=4)
         self.ids = [cell.id for cell in self.stored.cells]
         self.requests, self.faults = [], []
+        self.predicted = [
+            cell.id
+            for cell in self.stored.cells
+            if cell.metadata.get("jupyter", {}).get("outputs_hidden")
+        ]
+        self.folded = None
 
     def open(self, theme="Light", zoom=1):
-        """A new tab on the same kernel."""
+        """A new tab on the same kernel, with the outputs of predictions unfolded."""
         if self.context:
             self.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
             self.context.close()
@@ -190,6 +196,10 @@ class Lesson:
         self.page.locator(f'body[data-jp-theme-light="{str(theme == "Light").lower()}"]').wait_for(
             state="attached"
         )
+        if self.folded is None:
+            placeholders = [(name, ".jp-OutputPlaceholder") for name in self.predicted]
+            self.folded = [n for n, place in placeholders if self.cell(n).locator(place).count()]
+        self.page.evaluate("jupyterapp.commands.execute('notebook:show-all-cell-outputs')")
 
     def run_all(self):
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
@@ -385,6 +395,10 @@ def test_exercises_answer_the_starter_and_unfold_their_hints(lesson):
             closed = fold.bounding_box()["height"]
             fold.locator("summary").click()
             assert fold.bounding_box()["height"] > closed + 10
+
+
+def test_the_answer_to_a_prediction_is_folded_when_a_notebook_is_opened(lesson):
+    assert len(lesson.predicted) >= 3 and lesson.folded == lesson.predicted
 
 
 @pytest.mark.parametrize("lesson", PATHS[1:2], ids=["02"], indirect=True)
