@@ -346,7 +346,8 @@ def test_a_rate_limit_with_a_time_is_waited_out_that_long(endpoint):
 def test_a_rate_limit_that_stays_names_the_balance(endpoint):
     error, note = fails(endpoint, {"status": 429, "headers": {"retry-after-ms": "10"}})
     assert isinstance(error, openai.RateLimitError) and len(endpoint.times) == 3
-    assert "Wait a minute and run the cell again, or check the balance" in note
+    assert "Wait a minute and run the cell again" in note
+    assert "insufficient_quota, waiting does not help: check the balance" in note
 
 
 def test_500_and_503_in_a_row_are_survived(endpoint):
