@@ -518,7 +518,7 @@ def arrows(
     start, *angles = [float(np.arctan2(y, x)) for x, y in places.values()]
     turns = [(angle - start + np.pi) % (2 * np.pi) - np.pi for angle in angles]
     notes = [
-        f"{name}: {abs(np.degrees(t)):.0f}° from {names[0]}, cosine {np.cos(t):.2f}"
+        f"{name}: {abs(np.degrees(t)):.0f}°, cosine {np.cos(t):.2f}"
         for name, t in zip(names[1:], turns, strict=True)
     ]
     shown = pd.DataFrame([[*place, 0.0] for place in places.values()], columns=["x", "y", "origin"])
