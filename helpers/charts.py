@@ -493,6 +493,79 @@ def intervals(
 
 
 @worded
+def arrows(
+    vectors: dict[str, tuple[float, float]], *, title: str, description: str, width: int = 460
+) -> alt.LayerChart:
+    """Vectors of two numbers as arrows from the origin, with their angles to the first one.
+
+    An arc from the first arrow to every other one carries the angle in degrees and its cosine.
+
+    Args:
+        vectors: the two numbers of every vector, by name.
+        width: of the plot in pixels.
+
+    Raises:
+        ValueError: there are no vectors, one is not two finite numbers, or one has no direction.
+    """
+    places = {label(name): np.asarray(place, dtype=float) for name, place in vectors.items()}
+    if not places or any(p.shape != (2,) or not np.isfinite(p).all() for p in places.values()):
+        raise ValueError("at least one vector of two finite numbers is needed")
+    lengths = {name: float(np.hypot(*place)) for name, place in places.items()}
+    if not all(lengths.values()):
+        raise ValueError("a vector of zeros has no direction to draw")
+    longest = max(lengths.values())
+    names = list(places)
+    start, *angles = [float(np.arctan2(y, x)) for x, y in places.values()]
+    turns = [(angle - start + np.pi) % (2 * np.pi) - np.pi for angle in angles]
+    notes = [
+        f"{name}: {abs(np.degrees(t)):.0f}°, cosine {np.cos(t):.2f}"
+        for name, t in zip(names[1:], turns, strict=True)
+    ]
+    shown = pd.DataFrame([[*place, 0.0] for place in places.values()], columns=["x", "y", "origin"])
+    shown["name"], shown["note"] = names, [names[0], *notes]
+    shown["turn"] = 90 - np.degrees([start, *angles])
+    arcs = pd.DataFrame(
+        [
+            [number, step, reach * np.cos(angle), reach * np.sin(angle)]
+            for number, turn in enumerate(turns)
+            for reach in [longest * (0.17 + 0.08 * number)]
+            for step, angle in enumerate(start + turn * np.linspace(0, 1, 41))
+        ],
+        columns=["arc", "step", "x", "y"],
+    )
+    ends = pd.concat([shown, arcs])[["x", "y"]].to_numpy(dtype=float)
+    margin = np.array([0.5, 0.25]) * longest  # the words at the tips need room
+    (left, bottom), (right, top) = ends.min(axis=0) - margin, ends.max(axis=0) + margin
+    x_scale, y_scale = (
+        alt.Scale(domain=[low, high], nice=False) for low, high in ((left, right), (bottom, top))
+    )
+    x, y = alt.X("x:Q", title=None, scale=x_scale), alt.Y("y:Q", title=None, scale=y_scale)
+    palette = [SERIES_COLOURS[i % len(SERIES_COLOURS)] for i in range(len(names))]
+    scale = alt.Scale(domain=names, range=palette)
+    base = alt.Chart(shown).encode(color=alt.Color("name:N", scale=scale, legend=None))
+    shafts = base.mark_rule(strokeWidth=3).encode(
+        x=alt.X("origin:Q", title=None, scale=x_scale),
+        x2="x",
+        y=alt.Y("origin:Q", title=None, scale=y_scale),
+        y2="y",
+    )
+    heads = base.mark_point(shape="triangle-up", filled=True, size=170, opacity=1).encode(
+        x=x, y=y, angle=alt.Angle("turn:Q", scale=None), tooltip=["name:N", "x:Q", "y:Q"]
+    )
+    layers = shafts + heads
+    if turns:
+        drawn = alt.Chart(arcs).mark_line(stroke="#555555", strokeDash=[4, 3])
+        layers += drawn.encode(x=x, y=y, detail="arc:N", order="step:Q")
+    for side, dy in (("datum.y >= 0", -16), ("datum.y < 0", 20)):
+        words = alt.Chart(shown).transform_filter(side).mark_text(dy=dy, fontSize=13)
+        layers += words.encode(x=x, y=y, text="note:N")
+    height = int(width * (top - bottom) / (right - left))  # one unit is as long in both directions
+    return styled(
+        layers.properties(title=label(title), width=width, height=height, description=description)
+    )
+
+
+@worded
 def token_shares(
     frame: pd.DataFrame,
     *,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .local_server import MAX_INPUTS, MAX_REQUEST_TOKENS
 from .openai_api import cost_in_dollars
 from .similarity import unit
 from .tokens import check_texts, visible
@@ -206,6 +207,53 @@ def check_cost(answer: Any, *, texts: int, tokens_per_text: int, per_million: fl
     return _hint(
         "Texts times tokens per text gives tokens. Multiply by the price of a million tokens, and "
         "divide by a million."
+    )
+
+
+_MANY = [100] * 2500 + [400] * 1387  # tokens of 3,887 texts, which just fit into 3 requests
+
+
+def check_batches(function: Callable[[list[int]], Any]) -> Feedback:
+    """Notebook 1: `function(counts)` gives the number of texts in each request, in order.
+
+    `counts` are the tokens of the texts. A request takes 2,048 texts and 300,000 tokens.
+
+    >>> check_batches(lambda counts: [len(counts)])
+    ✗ Not yet. A request with 3,887 texts: at most 2,048 fit into one.
+    """
+    result, trouble = _call(function, _MANY)
+    if trouble:
+        return trouble
+    sizes = _whole(result)
+    if sizes is None:
+        return _hint(
+            "Give a list of whole numbers, how many texts go into each request; "
+            "for two texts in one request, [2]."
+        )
+    if any(size <= 0 for size in sizes):
+        return _hint("An empty request is refused. Start a new one only when a text comes.")
+    if sum(sizes) != len(_MANY):
+        lost = " Is the last request in your list?"
+        return _hint(
+            f"Your requests hold {sum(sizes):,} texts, and there are {len(_MANY):,}."
+            + (lost if sum(sizes) < len(_MANY) else "")
+        )
+    if max(sizes) > MAX_INPUTS:
+        return _hint(f"A request with {max(sizes):,} texts: at most {MAX_INPUTS:,} fit into one.")
+    ends = np.cumsum(sizes)
+    tokens = [sum(_MANY[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
+    if max(tokens) > MAX_REQUEST_TOKENS:
+        return _hint(
+            f"The number of texts is right everywhere, but request {int(np.argmax(tokens)) + 1} "
+            f"has {max(tokens):,} tokens: at most {MAX_REQUEST_TOKENS:,} fit into one."
+        )
+    if len(sizes) > 3:
+        return _hint(
+            f"Every request is within the limits, but there are {len(sizes)} of them, and 3 would "
+            "do: fill each one up to the limits, which are allowed themselves."
+        )
+    return _right(
+        "3 requests: the first is full by its number of texts, the others by their tokens."
     )
 
 

@@ -52,10 +52,11 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         headers: dict[str, str] | None = None,
+        kind: str | None = None,
     ):
         super().__init__(message)
         self.status, self.headers = status, headers
-        kind = ERROR_TYPES.get(status, "invalid_request_error")
+        kind = kind or ERROR_TYPES.get(status, "invalid_request_error")
         self.body = {"message": message, "type": kind, "param": param, "code": code}
 
 
@@ -126,7 +127,8 @@ def _count_tokens(texts: list[str], tokenizer: Any, limit: int) -> int:
         )
         raise ApiError(400, message, "input")
     if sum(counts) > MAX_REQUEST_TOKENS:
-        raise ApiError(400, f"at most {MAX_REQUEST_TOKENS:,} tokens fit into one request.", "input")
+        message = f"Requested {sum(counts)} tokens, max {MAX_REQUEST_TOKENS} tokens per request"
+        raise ApiError(400, message, code="max_tokens_per_request", kind="max_tokens_per_request")
     return sum(counts)
 
 

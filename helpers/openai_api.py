@@ -7,20 +7,37 @@ What an endpoint answers is checked before it is used: many deviate from OpenAI'
 from __future__ import annotations
 
 import base64
+import hashlib
+import io
+import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .local_server import LOCAL_MODEL, is_local_key, local_server
+from . import PROJECT_ROOT
+from .artifacts import MINILM
+from .files import write_whole
+from .local_server import (
+    LOCAL_MODEL,
+    MAX_INPUT_TOKENS,
+    MAX_INPUTS,
+    MAX_REQUEST_TOKENS,
+    is_local_key,
+    local_server,
+)
 from .settings import hide_key, load_env
+from .similarity import unit
 from .tokens import visible
 
 if TYPE_CHECKING:
+    from openai import OpenAI
     from openai.types import CreateEmbeddingResponse
 
 DEFAULT_MODEL = "text-embedding-3-small"
@@ -225,6 +242,140 @@ def model_named(response: CreateEmbeddingResponse, endpoint: Endpoint) -> str:
     )
 
 
+# --- many texts -----------------------------------------------------------------------------------
+
+#: Where `embed` keeps the vectors of every request.
+STORE = PROJECT_ROOT / ".cache" / "vectors"
+
+
+def most_tokens(text: str) -> int:
+    """An upper bound of the tokens of a text, for tokenizers that are not at hand.
+
+    A token of OpenAI's models or of MiniLM covers at least one byte of UTF-8; MiniLM adds a special
+    token at each end. English has about four bytes per token, so the bound is generous.
+
+    >>> most_tokens("fees")
+    6
+    """
+    return len(text.encode("utf-8", "replace")) + 2
+
+
+def batches(
+    texts: Sequence[str],
+    *,
+    count_tokens: Callable[[str], int] | None = None,
+    per_request: int = MAX_INPUTS,
+) -> list[list[str]]:
+    """The texts in their order, cut into as few requests as OpenAI's limits allow.
+
+    The limits: 2,048 texts and 300,000 tokens per request, and 8,192 tokens per text.
+
+    Args:
+        count_tokens: tokens of one text. Without it, the upper bound `most_tokens` fills the
+            requests, and too long a text is left for the endpoint to refuse.
+        per_request: texts in one request, if fewer than 2,048 are wanted.
+
+    Raises:
+        ValueError: `per_request` is not between 1 and 2,048, or a text is longer than 8,192 tokens
+            by `count_tokens`.
+
+    >>> batches(["a", "b", "c"], per_request=2)
+    [['a', 'b'], ['c']]
+    """
+    if not 1 <= per_request <= MAX_INPUTS:
+        raise ValueError(f"per_request must lie between 1 and {MAX_INPUTS:,}, got {per_request}")
+    cut: list[list[str]] = []
+    room = 0
+    for number, text in enumerate(texts):
+        tokens = (count_tokens or most_tokens)(text)
+        if count_tokens and tokens > MAX_INPUT_TOKENS:
+            raise ValueError(
+                f"text {number} has {tokens:,} tokens, and a request takes at most "
+                f"{MAX_INPUT_TOKENS:,} per text: cut it into chunks"
+            )
+        if not cut or len(cut[-1]) == per_request or tokens > room:
+            cut.append([])
+            room = MAX_REQUEST_TOKENS
+        cut[-1].append(text)
+        room -= tokens
+    return cut
+
+
+def embed(
+    client: OpenAI,
+    texts: Sequence[str],
+    endpoint: Endpoint,
+    *,
+    per_request: int = 64,
+    store: Path | None = STORE,
+    progress: bool = False,
+) -> np.ndarray:
+    """The unit vectors of many texts, asked for in batches and stored, shape (len(texts), d).
+
+    Most providers answer unit vectors; those of others are divided by their norms here.
+    The vectors of every request are kept in a file whose name is a hash of address, model and
+    texts: what has been paid for is not asked for again, and a run that was interrupted goes on
+    where it stopped. The files hold neither texts nor keys, and may be deleted at any time.
+
+    Args:
+        per_request: texts in one request. The limit is 2,048; less shows progress, and answers
+            within the client's timeout on a slow machine.
+        store: the folder of these files; None stores nothing.
+        progress: draw a progress bar.
+
+    Raises:
+        ValueError: there are no texts, or an answer cannot be used; see `vectors_of`.
+        OpenAIError: the endpoint refused a request or could not be reached.
+    """
+    from tqdm.auto import tqdm
+
+    parts = []
+    with tqdm(total=len(texts), desc="embedding", unit="text", disable=not progress) as bar:
+        for batch in batches(texts, per_request=per_request):
+            path = store / f"{_store_key(batch, endpoint)}.npy" if store else None
+            vectors = _read_stored(path, len(batch)) if path else None
+            if vectors is None:
+                answer = client.embeddings.create(model=endpoint.model, input=batch)
+                vectors = vectors_of(answer, len(batch))
+                if path:
+                    _write_stored(path, vectors)
+            parts.append(vectors)
+            bar.update(len(batch))
+    if not parts:
+        raise ValueError("there are no texts to embed")
+    _check_lengths({part.shape[1] for part in parts}, None)
+    return unit(np.concatenate(parts))
+
+
+def _store_key(texts: Sequence[str], endpoint: Endpoint) -> str:
+    """Name of the stored vectors: a hash of who answers, the model and the texts."""
+    who = MINILM.revision if endpoint.is_local else endpoint.base_url  # the local port changes
+    return hashlib.sha256(json.dumps([who, endpoint.model, *texts]).encode()).hexdigest()[:32]
+
+
+def _read_stored(path: Path, count: int) -> np.ndarray | None:
+    """Stored vectors, or None: there are none, or they are damaged, which a warning reports."""
+    if not path.is_file():
+        return None
+    try:
+        vectors = np.load(path, allow_pickle=False).astype(np.float64)
+        if vectors.ndim != 2 or len(vectors) != count or not np.isfinite(vectors).all():
+            raise ValueError(f"expected {count} rows of finite numbers, found {vectors.shape}")
+    except Exception as error:  # a truncated file raises OS, EOF or value errors
+        warnings.warn(f"{path.name} is damaged and not used: {error}", stacklevel=3)
+        return None
+    return vectors
+
+
+def _write_stored(path: Path, vectors: np.ndarray) -> None:
+    out = io.BytesIO()
+    np.save(out, vectors.astype("<f8"), allow_pickle=False)
+    try:
+        write_whole(path, out.getvalue())
+    except OSError as error:  # a full disk, a read-only folder: the vectors are there all the same
+        warnings.warn(f"The vectors could not be stored: {error.strerror}", stacklevel=3)
+
+
 # --- what an error means --------------------------------------------------------------------------
 
 #: What to do about an error of the endpoint, by HTTP status; others count as 400 or 500.
@@ -248,7 +399,8 @@ BY_STATUS = {
     413: "The request is too large. Send fewer texts at a time.",
     429: (
         "Too many requests, or no credit left; the SDK has tried again already. Wait a minute and "
-        "run the cell again, or check the balance."
+        "run the cell again. If the message names insufficient_quota, waiting does not help: check "
+        "the balance."
     ),
     500: (
         "The provider has a problem; the SDK has tried again already. Run the cell again later, "

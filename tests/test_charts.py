@@ -300,3 +300,22 @@ def test_groups_of_a_map_differ_in_colour_and_shape():
 def test_points_that_fit_no_map_are_refused(points, options, message):
     with pytest.raises(ValueError, match=message):
         dots(points, **options)
+
+
+# --- arrows -------------------------------------------------------------------------------------
+
+
+def test_arrows_say_their_angle_to_the_first_and_its_cosine():
+    vectors = {"a": (3, 1), "b": (1, 2), "c": (-1, 3), "d": (-1.5, -0.5)}
+    drawn = scene(charts.arrows(vectors, title="t", description="d" * 60))
+    texts = {item.get("text") for item in items(drawn, "text")}
+    assert {"a", "b: 45°, cosine 0.71", "c: 90°, cosine 0.00"} <= texts
+    assert "d: 180°, cosine -1.00" in texts
+
+
+@pytest.mark.parametrize(
+    "vectors", [{}, {"a": (1, 2, 3)}, {"a": (1, float("nan"))}, {"a": (1, 2), "b": (0, 0)}]
+)
+def test_arrows_need_directions(vectors):
+    with pytest.raises(ValueError, match="vector of"):
+        charts.arrows(vectors, title="t", description="d")

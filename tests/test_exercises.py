@@ -83,6 +83,45 @@ def test_cost_right():
     assert ex.check_cost(0.196, **COST).correct
 
 
+def requests(counts, texts=2048, tokens=300_000, last=True):
+    """Greedy requests under these limits; without the last one if `last` is false."""
+    sizes, used = [0], 0
+    for count in counts:
+        if sizes[-1] == texts or used + count > tokens:
+            sizes, used = [*sizes, 0], 0
+        sizes[-1] += 1
+        used += count
+    return sizes if last else sizes[:-1]
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda counts: [len(counts)], "3,887 texts: at most 2,048"),
+        (lambda counts: requests(counts, tokens=10**9), "at most 300,000 fit"),
+        (lambda counts: requests(counts, texts=10**9), "2,625 texts: at most 2,048"),
+        (lambda counts: requests(counts, last=False), "Is the last request"),
+        (lambda counts: [0, *requests(counts)], "empty request"),
+        (lambda counts: requests(counts, tokens=299_999), "3 would do"),
+        (lambda counts: [1] * len(counts), "3 would do"),
+        (lambda counts: [*requests(counts), 5], "there are 3,887"),
+        (lambda counts: [counts], "list of whole numbers"),
+        (lambda counts: sum(counts), "list of whole numbers"),
+        (lambda counts: None, "return"),
+        (4, "function itself"),
+    ],
+)
+def test_batches_mistakes(function, words):
+    feedback = ex.check_batches(function)
+    assert not feedback.correct and words in feedback.message
+
+
+def test_batches_right():
+    assert requests([100] * 2500 + [400] * 1387) == [2048, 1089, 750]
+    assert ex.check_batches(requests).correct
+    assert ex.check_batches(lambda counts: np.array(requests(counts))).correct
+
+
 TEXT = "Zürich's cryptocurrency fees"
 
 

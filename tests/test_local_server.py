@@ -111,8 +111,10 @@ def test_a_request_that_cannot_be_answered_gets_openais_error(
 
 def test_a_request_of_too_many_tokens_is_refused(client, monkeypatch):
     monkeypatch.setattr("helpers.local_server.MAX_REQUEST_TOKENS", 16)
-    with pytest.raises(openai.BadRequestError, match="at most 16 tokens"):
-        create(client)  # 17
+    with pytest.raises(openai.BadRequestError, match="Requested 17 tokens, max 16") as caught:
+        create(client)
+    error = caught.value.response.json()["error"]
+    assert error["type"] == error["code"] == "max_tokens_per_request", "as OpenAI words it"
 
 
 def test_a_wrong_key_is_401_and_is_not_repeated_in_the_answer(client):

@@ -212,6 +212,90 @@ def test_a_model_name_that_comes_back_changed_is_said_to_be(endpoint, name, word
     assert named == words if words[-1] in "m)" else named.startswith(words)
 
 
+# --- many texts -----------------------------------------------------------------------------------
+
+
+def test_requests_are_filled_up_to_the_limits_and_no_further():
+    assert [len(b) for b in openai_api.batches(["a"] * 5000)] == [2048, 2048, 904]
+    counted = openai_api.batches(["a"] * 2000, count_tokens=lambda _: 170)
+    assert [len(batch) for batch in counted] == [1764, 236], "300,000 tokens are the tighter limit"
+    just = openai_api.batches(["a"] * 600, count_tokens=lambda _: 1000)
+    assert [len(batch) for batch in just] == [300, 300], "a full request is allowed"
+    assert [len(b) for b in openai_api.batches(["x" * 200_000] * 2)] == [1, 1]
+
+
+def test_a_text_or_a_size_beyond_the_limits_is_refused_before_it_is_sent():
+    with pytest.raises(ValueError, match="text 1 has 8,193 tokens.*cut it into chunks"):
+        openai_api.batches(["a", "b" * 8193], count_tokens=len)
+    for wrong in (0, 2049):
+        with pytest.raises(ValueError, match=f"between 1 and 2,048, got {wrong}"):
+            openai_api.batches(["a"], per_request=wrong)
+
+
+def asked(endpoint, texts, folder, model="m", **options):
+    """`embed` at the endpoint, with what it stores in `folder`."""
+    client = OpenAI(base_url=endpoint.url, timeout=5, max_retries=0)
+    here = openai_api.Endpoint(endpoint.url, model, is_local=False)
+    return openai_api.embed(client, texts, here, store=folder, **options)
+
+
+MANY = [f"text {i}" for i in range(10)]
+
+
+def test_what_was_asked_for_once_is_stored_and_not_asked_for_again(endpoint, tmp_path):
+    first = asked(endpoint, MANY, tmp_path, per_request=4)
+    assert first == pytest.approx(np.array([vector(text, 384) for text in MANY]))
+    assert len(endpoint.times) == 3
+    assert np.array_equal(asked(endpoint, MANY, tmp_path, per_request=4), first)
+    assert len(endpoint.times) == 3, "nothing was asked"
+    asked(endpoint, MANY, tmp_path, model="another", per_request=4)
+    asked(endpoint, MANY[::-1], tmp_path, per_request=4)
+    assert len(endpoint.times) == 9, "another model and other texts are"
+    asked(endpoint, MANY, None, per_request=10)
+    asked(endpoint, MANY, None, per_request=10)
+    assert len(endpoint.times) == 11, "without a store, every time"
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert KEY.encode() not in stored and b"text 1" not in stored
+
+
+def test_a_run_that_was_interrupted_goes_on_where_it_stopped(endpoint, tmp_path):
+    good = {"body": answer_with([vector(text, 8).tolist() for text in MANY[:5]])}
+    endpoint.answers = [good, {"status": 500}]
+    with pytest.raises(Exception, match="500"):
+        asked(endpoint, MANY, tmp_path, per_request=5)
+    endpoint.answers = [good]
+    endpoint.times.clear()
+    assert asked(endpoint, MANY, tmp_path, per_request=5).shape == (10, 8)
+    assert len(endpoint.times) == 1, "the first five were stored"
+
+
+def test_a_damaged_store_is_reported_and_asked_for_again(endpoint, tmp_path):
+    first = asked(endpoint, MANY, tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match="is damaged and not used"):
+        again = asked(endpoint, MANY, tmp_path)
+    assert np.array_equal(first, again) and len(endpoint.times) == 2
+    assert np.array_equal(asked(endpoint, MANY, tmp_path), first), "and was written again"
+
+
+def test_a_store_that_cannot_be_written_is_reported_and_the_vectors_are_there(endpoint, tmp_path):
+    folder = tmp_path / "file"
+    folder.write_text("no folder", encoding="utf-8")
+    with pytest.warns(UserWarning, match="could not be stored"):
+        assert asked(endpoint, MANY, folder).shape == (10, 384)
+
+
+def test_answers_of_different_lengths_or_no_texts_are_refused(endpoint, tmp_path):
+    endpoint.answers = [
+        {"body": answer_with([vector(t, size).tolist() for t in MANY[:5]])} for size in (8, 9)
+    ]
+    with pytest.raises(ValueError, match=r"lengths \[8, 9\]"):
+        asked(endpoint, MANY, tmp_path, per_request=5)
+    with pytest.raises(ValueError, match="no texts"):
+        asked(endpoint, [], tmp_path)
+
+
 # --- refusals and retries -------------------------------------------------------------------------
 
 
@@ -262,7 +346,8 @@ def test_a_rate_limit_with_a_time_is_waited_out_that_long(endpoint):
 def test_a_rate_limit_that_stays_names_the_balance(endpoint):
     error, note = fails(endpoint, {"status": 429, "headers": {"retry-after-ms": "10"}})
     assert isinstance(error, openai.RateLimitError) and len(endpoint.times) == 3
-    assert "Wait a minute and run the cell again, or check the balance" in note
+    assert "Wait a minute and run the cell again" in note
+    assert "insufficient_quota, waiting does not help: check the balance" in note
 
 
 def test_500_and_503_in_a_row_are_survived(endpoint):

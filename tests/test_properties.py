@@ -95,6 +95,7 @@ WITHOUT = {
     "execute": "runs kernels: test_execute.py, test_odd_use.py",
     "session": "starts a notebook: test_session.py, test_odd_text.py",
     "openai_api.connect": "starts a server: test_openai_api.py",
+    "openai_api.embed": "asks an endpoint: test_openai_api.py",
     "settings.load_env": "reads .env: test_openai_api.py",
     "local_server": "a server: test_local_server.py",
     "projection.ship_vocabulary_map": "computes for a minute",
@@ -198,6 +199,18 @@ def test_vectors_come_in_the_order_of_the_texts_whatever_the_order_of_the_answer
         openai_api.vectors_of(SimpleNamespace(data=items), len(matrix))
     with pytest.raises(ValueError, match="vectors for"):
         openai_api.vectors_of(SimpleNamespace(data=items), len(matrix) + 1)
+
+
+@about("openai_api.batches", "openai_api.most_tokens")
+@quick
+@given(st.lists(any_text, max_size=12), st.integers(1, 5))
+def test_batches_keep_every_text_in_order_and_every_limit(texts, most):
+    cut = openai_api.batches(texts, per_request=most)
+    assert [text for batch in cut for text in batch] == texts
+    assert all(1 <= len(batch) <= most for batch in cut)
+    assert len(cut) == -(-len(texts) // most), "so few tokens ask for no more"
+    counts = [openai_api.most_tokens(text) for text in texts]
+    assert all(count >= len(text) + 2 for count, text in zip(counts, texts, strict=True))
 
 
 @about("openai_api.tokens_billed", "openai_api.model_named")
@@ -637,6 +650,23 @@ def test_charts_of_a_frame_keep_its_rows_whatever_its_columns_are_called(rows, n
         assert [row[field] for row in data] == wanted
 
 
+@about("charts.arrows")
+@quick
+@given(
+    st.dictionaries(
+        any_text,
+        st.tuples(st.floats(-100, 100), st.floats(-100, 100)).filter(lambda v: np.hypot(*v) > 0.1),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_every_arrow_ends_at_its_numbers(vectors):
+    assume(len(set(map(charts.label, vectors))) == len(vectors))
+    chart = charts._visible(charts.arrows(vectors, title="t", description="d").to_dict())
+    data = next(rows for rows in chart["datasets"].values() if "name" in rows[0])
+    assert [(row["x"], row["y"]) for row in data] == list(vectors.values())
+
+
 @about("charts.scatter")
 @quick
 @given(matrices(columns=(2, 2), elements=st.floats(-100, 100)), any_text, st.booleans())
@@ -653,14 +683,16 @@ def test_a_map_of_texts_has_one_point_per_text_near_its_place(points, word, grou
 
 @about("figures.words", "figures.worded", "figures.catalogue")
 @quick
-@given(any_text, st.dictionaries(st.sampled_from(["count", "n"]) | any_text, anything, max_size=2))
+@given(
+    any_text, st.dictionaries(st.sampled_from(["count", "model"]) | any_text, anything, max_size=2)
+)
 def test_words_of_a_figure_hold_its_values_or_the_call_is_refused(figure, values):
     known = figures.catalogue()
     if figure not in known:
         with pytest.raises(KeyError, match="no figure"):
             figures.words(figure)
     for key, entry in known.items():
-        needed = {"count"} & set(re.findall(r"\{(\w+)", str(entry)))
+        needed = set(re.findall(r"\{(\w+)", str(entry)))
         if set(values) == needed:
             made = figures.words(key, **values)
             assert made == figures.worded(lambda **named: named)(figure=key, values=values)

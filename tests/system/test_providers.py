@@ -12,7 +12,7 @@ import psutil
 import pytest
 from nbclient import NotebookClient
 
-from helpers import PROJECT_ROOT
+from helpers import PROJECT_ROOT, openai_api
 from tests.support.endpoint import running
 from tests.support.processes import run_python
 
@@ -26,6 +26,15 @@ from helpers import execute
 execute.OUTPUT = Path(sys.argv[1])
 sys.exit(execute.main(['01']))
 """
+
+
+@pytest.fixture(autouse=True)
+def nothing_stored():
+    """The vectors of a provider that will never be back are removed."""
+    before = set(openai_api.STORE.glob("*.npy"))
+    yield
+    for path in set(openai_api.STORE.glob("*.npy")) - before:
+        path.unlink(missing_ok=True)
 
 
 @pytest.fixture
