@@ -389,7 +389,7 @@ def check_head(answer: Any, attention: Sequence[Any], row: int, column: int) -> 
     """
     if answer is ...:
         return NOT_STARTED
-    layers = np.stack([_array(layer) for layer in attention])[:, 0]
+    layers = np.concatenate([np.asarray(layer, dtype=float) for layer in attention])
 
     def best(weights: np.ndarray) -> list[int]:
         flat = np.unravel_index(int(weights.argmax()), weights.shape)
