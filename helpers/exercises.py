@@ -427,53 +427,47 @@ def check_pooling(function: Callable[[Any, Any], Any]) -> Feedback:
     )
 
 
-def check_layer(answer: Any, cosines: Sequence[float], threshold: float) -> Feedback:
-    """Notebook 3: the first transformer layer after which the pair's cosine is below `threshold`.
+def check_head(answer: Any, attention: Sequence[Any], row: int, column: int) -> Feedback:
+    """Notebook 3: the (layer, head), from 1, whose token `row` gives the most to token `column`.
 
-    `cosines[0]` belongs to the table, `cosines[1]` to the embeddings with positions, `cosines[2]`
-    to layer 1, and so on.
+    `attention` holds one array per layer, shape (1, heads, tokens, tokens).
 
-    >>> check_layer(2, [1.0, 0.99, 0.78, 0.64], threshold=0.7)
-    ✓ Correct. After layer 2 the cosine is 0.64, the first below 0.7.
+    >>> check_head((1, 1), [[[[[0.9, 0.1], [0.5, 0.5]], [[0.2, 0.8], [0.3, 0.7]]]]], 0, 1)
+    ✗ Not yet. That head gives it 0.10; another gives more. Compare all of them.
     """
     if answer is ...:
         return NOT_STARTED
-    layers = list(cosines)[2:]
-    below = [i + 1 for i, value in enumerate(layers) if value < threshold]
-    if not below:
-        return _hint(f"No layer falls below {threshold} for these sentences: choose others.")
-    value = _number(answer)
-    if value is None or value != int(value):
-        return _hint("Give one whole number, 1 to 6.")
-    if value == below[0]:
-        return _right(
-            f"After layer {below[0]} the cosine is {layers[below[0] - 1]:.2f}, "
-            f"the first below {threshold}."
-        )
-    if value == below[0] + 1:
-        return _hint(
-            "One too far: layers are counted from 1, and the list has two entries before layer 1. "
-            "Which entry is layer 1?"
-        )
-    if value == below[0] + 2:
-        return _hint(
-            "You gave the position in the list. The table and the embeddings come before layer 1: "
-            "subtract two."
-        )
-    if value == below[0] - 1:
-        return _hint(
-            "One too early: after that layer the cosine is still above the threshold. "
-            "Did you count from 0?"
-        )
-    if value == below[-1]:
-        return _hint("That is the last layer below the threshold. Find the first.")
-    return _hint(
-        "Go through the layers from layer 1 on, and stop at the first cosine below the threshold."
-    )
+    layers = np.concatenate([np.asarray(layer, dtype=float) for layer in attention])
+
+    def best(weights: np.ndarray) -> list[int]:
+        flat = np.unravel_index(int(weights.argmax()), weights.shape)
+        return [int(number) + 1 for number in flat]
+
+    towards = layers[:, :, row, column]
+    right, given = best(towards), _whole(answer)
+    if given is None or len(given) != 2:
+        return _hint("Give two whole numbers: (layer, head).")
+    if given == right:
+        return _right(f"Layer {right[0]}, head {right[1]}: a weight of {towards.max():.2f}.")
+    if [number + 1 for number in given] == right:
+        return _hint("You counted from 0. Layers and heads are counted from 1 here.")
+    if given == best(layers[:, :, column, row]):
+        return _hint("Rows and columns are swapped: the row is the token that attends.")
+    if given == right[::-1]:
+        return _hint("The layer comes first, then the head.")
+    inside = all(1 <= n <= most for n, most in zip(given, towards.shape, strict=True))
+    if not inside:
+        return _hint(f"There are {towards.shape[0]} layers with {towards.shape[1]} heads each.")
+    value = towards[given[0] - 1, given[1] - 1]
+    return _hint(f"That head gives it {value:.2f}; another gives more. Compare all of them.")
+
+
+#: The six sentences of exercise 3, in their order: is their `interest` the bank's?
+SENSES = (False, True, False, True, False, True)
 
 
 def check_senses(
-    answer: Any, truth: Sequence[bool], first_rule: Sequence[bool] | None = None
+    answer: Any, truth: Sequence[bool] = SENSES, first_rule: Sequence[bool] | None = None
 ) -> Feedback:
     """Notebook 3: for each sentence, whether `interest` is the bank's (True) or the mind's (False).
 

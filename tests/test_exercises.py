@@ -229,29 +229,32 @@ def test_pooling_right():
     assert ex.check_pooling(lambda v, m: unit(v[m == 1].mean(dim=0))).correct
 
 
-COSINES = [1.0, 0.99, 0.78, 0.64, 0.61, 0.64, 0.63, 0.41]
+ATTENTION = [np.full((1, 3, 4, 4), 0.1) for _ in range(2)]
+ATTENTION[0][0, 2, 1, 3] = 0.7  # layer 1, head 3: token 1 attends to token 3
+ATTENTION[1][0, 1, 3, 1] = 0.9  # layer 2, head 2: the other way round
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
         (..., "replace it"),
-        (3, "One too far"),
-        (4, "position in the list"),
-        (1, "One too early"),
-        (6, "last layer"),
-        (0.64, "whole number"),
-        (5, "Go through the layers"),
+        ((0, 2), "counted from 0"),
+        ((2, 2), "Rows and columns"),
+        ((3, 1), "layer comes first"),
+        ((2, 4), "2 layers with 3 heads"),
+        ((1, 1), "gives it 0.10"),
+        (3, "two whole numbers"),
+        ("layer 1", "two whole numbers"),
     ],
 )
-def test_layer_mistakes(answer, words):
-    feedback = ex.check_layer(answer, COSINES, 0.7)
+def test_head_mistakes(answer, words):
+    feedback = ex.check_head(answer, ATTENTION, 1, 3)
     assert not feedback.correct and words in feedback.message
 
 
-def test_layer_right():
-    assert ex.check_layer(2, COSINES, 0.7).correct
-    assert not ex.check_layer(2, COSINES, 0.1).correct
+def test_head_right():
+    assert ex.check_head((1, 3), ATTENTION, 1, 3).correct
+    assert ex.check_head(torch.tensor([1, 3]), [torch.tensor(a) for a in ATTENTION], 1, 3).correct
 
 
 TRUTH, COMPANY = [False, True, False, True], [False, True, True, True]

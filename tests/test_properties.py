@@ -757,6 +757,9 @@ FUNCTIONS = [
 VECTORS = np.random.default_rng(0).normal(size=(9, 4))
 
 
+ATTENTION = [np.full((1, 3, 2, 2), 0.5), np.full((1, 3, 2, 2), 0.4)]
+
+
 def check_everything(answer, tokenizer):
     for check in FUNCTIONS:
         yield check(lambda *_: answer)
@@ -765,7 +768,7 @@ def check_everything(answer, tokenizer):
     yield exercises.check_cost(answer, texts=7, tokens_per_text=3, per_million=0.123)
     yield exercises.check_ids(answer, tokenizer, "the bank's yield")
     yield exercises.check_pieces(answer, tokenizer, ["bank", "embeddings"])
-    yield exercises.check_layer(answer, [1.0, 1.0, 0.9, 0.8, 0.5], 0.6)
+    yield exercises.check_head(answer, ATTENTION, 0, 1)
     yield exercises.check_senses(answer, [True, False, True], [False, False, True])
     model, pair = load_mini_cde(), ["the bank's yield", "a boat"]
     yield exercises.check_hurtful(model, answer, answer, answer)
