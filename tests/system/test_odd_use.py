@@ -29,11 +29,11 @@ def listens(port):
 
 def test_a_cell_out_of_order_names_what_is_missing_and_twice_is_as_once():
     with opened("03") as session:
-        asks = session.find("exercises.check_head")
-        with pytest.raises(CellExecutionError, match="name 'exercises' is not defined"):
+        asks = session.find('figure="interest-parts"')
+        with pytest.raises(CellExecutionError, match="name 'charts' is not defined"):
             session.run(asks)
         session.run(session.code[0])
-        with pytest.raises(CellExecutionError, match="name 'pieces' is not defined"):
+        with pytest.raises(CellExecutionError, match="name 'parting' is not defined"):
             session.run(asks)
         session.run_all(times=2)
 
