@@ -5,6 +5,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from helpers import PROJECT_ROOT, retrieval
@@ -116,3 +117,15 @@ def test_choosing_and_reporting_use_different_questions_of_the_notices():
     assert len(chosen) + len(reported) >= 240
     assert sum(1 for judged in (of_chosen | of_reported).values() if len(judged) > 1) >= 40
     assert set(corpus["_id"]) >= {d for judged in of_chosen.values() for d in judged}
+
+
+def test_paraphrases_share_no_more_words_than_what_says_something_else():
+    table = pd.read_csv(PROJECT_ROOT / "data" / "failures.csv")
+    assert table["kind"].value_counts().tolist() == [6] * 5
+
+    def words_of(text):
+        return set(re.findall(r"\w+", text.lower()))
+
+    for row in table[table["kind"] != "another language"].itertuples():
+        shared = [len(words_of(row.sentence) & words_of(o)) for o in (row.changed, row.paraphrase)]
+        assert shared[0] >= shared[1], row.sentence
