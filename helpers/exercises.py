@@ -432,7 +432,7 @@ def check_head(answer: Any, attention: Sequence[Any], row: int, column: int) -> 
 
     `attention` holds one array per layer, shape (1, heads, tokens, tokens).
 
-    >>> check_head((1, 1), [[[[[0.9, 0.1], [0.5, 0.5]], [[0.2, 0.8], [0.3, 0.7]]]]], 0, 1)
+    >>> check_head((1, 1), [[[[[0.9, 0.1], [0.2, 0.8]], [[0.2, 0.8], [0.3, 0.7]]]]], 0, 1)
     ✗ Not yet. That head gives it 0.10; another gives more. Compare all of them.
     """
     if answer is ...:
