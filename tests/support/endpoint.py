@@ -109,12 +109,13 @@ class Request(BaseHTTPRequestHandler):
         if answer.get("silent"):
             self.server.end.wait(40)
         self.send_response(answer.get("status", 200))
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        # Announced, or the client's next request may meet the connection while it is being closed.
+        headers = {"Connection": "close", "Content-Type": "application/json"}
+        headers["Content-Length"] = str(len(body))
         for name, value in {**headers, **answer.get("headers", {})}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body[: len(body) // 2] if answer.get("cut") else body)
-        self.close_connection = True
 
 
 @contextmanager
