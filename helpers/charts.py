@@ -507,9 +507,12 @@ def histogram(
             alt.Tooltip("share:Q", format=".1%"),
         ],
     )
-    areas = base.mark_area(interpolate="step-after", opacity=0.2)
-    dash = alt.StrokeDash("sample:N", title=legend, sort=names, scale=dashes)
-    outlines = base.mark_line(interpolate="step-after", strokeWidth=2).encode(strokeDash=dash)
+    fill = alt.Fill("sample:N", title=legend, sort=names, scale=colours)
+    areas = base.mark_area(interpolate="step-after", opacity=0.2).encode(fill=fill)
+    outlines = base.mark_line(interpolate="step-after", strokeWidth=2).encode(
+        color=alt.Color("sample:N", title=legend, sort=names, scale=colours),
+        strokeDash=alt.StrokeDash("sample:N", title=legend, sort=names, scale=dashes),
+    )
     heading = _heading(title, subtitle)
     return styled(
         (areas + outlines).properties(
