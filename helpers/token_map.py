@@ -13,7 +13,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from .charts import EMBED, label, picture, styled
+from .charts import EMBED, axis_title, label, picture, styled
+from .figures import worded
 from .settings import is_live
 from .similarity import nearest
 from .tokens import short
@@ -44,6 +45,7 @@ def _kind_channels(title: str, **options: Any) -> dict[str, Any]:
     }
 
 
+@worded
 def chart(
     frame: pd.DataFrame,
     *,
@@ -52,6 +54,8 @@ def chart(
     highlight: list[int] | None = None,
     width: int = 760,
     height: int = 560,
+    x_title: str = "t-SNE 1 (no unit)",
+    y_title: str = "t-SNE 2 (no unit)",
     kind_title: str = "kind of token",
 ) -> alt.LayerChart:
     """All tokens as points: the wheel or a pinch zooms, dragging pans, hovering names a token.
@@ -65,10 +69,10 @@ def chart(
     zoom = alt.selection_interval(bind="scales", name="zoom")
     shown = frame.assign(token=[label(token) for token in frame["token"]]).round({"x": 2, "y": 2})
     base = alt.Chart(shown).encode(
-        x=alt.X("x:Q", title="t-SNE 1 (no unit)", axis=AXIS),
-        y=alt.Y("y:Q", title="t-SNE 2 (no unit)", axis=AXIS),
+        x=alt.X("x:Q", title=axis_title(x_title), axis=AXIS),
+        y=alt.Y("y:Q", title=axis_title(y_title), axis=AXIS),
     )
-    kinds = _kind_channels(kind_title, legend=alt.Legend(symbolSize=120, symbolOpacity=1))
+    kinds = _kind_channels(axis_title(kind_title), legend=alt.Legend(symbolSize=120, symbolOpacity=1))
     points = base.mark_point(filled=True, size=9, opacity=0.45).encode(**kinds, tooltip=TOOLTIP)
     chosen = base.transform_filter("indexof(highlight, datum.id) >= 0")
     rings = chosen.mark_point(size=110, filled=False, stroke="black", strokeWidth=1.8)
@@ -117,6 +121,7 @@ def _within(frame: pd.DataFrame, token: str, radius: float) -> pd.DataFrame:
     return frame.loc[distance[distance <= radius].sort_values(kind="stable").index]
 
 
+@worded
 def region(
     frame: pd.DataFrame,
     *,
@@ -124,6 +129,8 @@ def region(
     radius: float,
     title: str,
     description: str,
+    x_title: str = "t-SNE 1 (no unit)",
+    y_title: str = "t-SNE 2 (no unit)",
     kind_title: str = "kind of token",
     width: int = 620,
     height: int = 460,
@@ -146,11 +153,11 @@ def region(
     near = near.assign(label=names, searched=near["token"] == label(token))
     across, down = (alt.Scale(zero=False, padding=padding) for padding in (30, 15))
     base = alt.Chart(near).encode(
-        x=alt.X("x:Q", title="t-SNE 1 (no unit)", axis=AXIS, scale=across),
-        y=alt.Y("y:Q", title="t-SNE 2 (no unit)", axis=AXIS, scale=down),
+        x=alt.X("x:Q", title=axis_title(x_title), axis=AXIS, scale=across),
+        y=alt.Y("y:Q", title=axis_title(y_title), axis=AXIS, scale=down),
         tooltip=TOOLTIP,
     )
-    points = base.mark_point(filled=True, size=45, opacity=1).encode(**_kind_channels(kind_title))
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(**_kind_channels(axis_title(kind_title)))
     size = alt.condition("datum.searched", alt.value(15), alt.value(11))
     texts = base.mark_text(dy=-9).encode(text="label:N", size=size)
     layers = (points + texts).properties(
@@ -159,6 +166,7 @@ def region(
     return styled(layers.interactive())
 
 
+@worded
 def show(
     frame: pd.DataFrame,
     vectors: np.ndarray,
@@ -167,6 +175,9 @@ def show(
     k: int = 8,
     title: str,
     description: str,
+    x_title: str = "t-SNE 1 (no unit)",
+    y_title: str = "t-SNE 2 (no unit)",
+    kind_title: str = "kind of token",
 ) -> None:
     """Draw the map of all tokens with `token` and its `k` nearest neighbours marked.
 
@@ -183,7 +194,15 @@ def show(
     from IPython.display import display
 
     marked = _neighbour_ids(frame, vectors, token, k)
-    drawn = chart(frame, title=title, description=description, highlight=marked)
+    drawn = chart(
+        frame,
+        title=title,
+        description=description,
+        x_title=x_title,
+        y_title=y_title,
+        kind_title=kind_title,
+        highlight=marked,
+    )
     if is_live():
         display(_live_map(drawn, frame, vectors, token, k))
         return
