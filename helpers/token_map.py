@@ -30,6 +30,7 @@ KIND_COLOURS = {  # colour-blind readers can tell them apart
 }
 KIND_SHAPES = {"word": "circle", "continuation": "triangle-up", "special": "square"}
 WIDTH, HEIGHT = 760, 560  # of the whole map's plot, in pixels
+PICTURE_SCALE = 1.5  # pixels of the picture for each pixel of the chart
 RING = 6  # radius in pixels
 #: Where a name may stand: the gap in pixels between its token's place and the nearest part of it.
 NEXT_TO_IT, FURTHER_AWAY = (10,), (10, 20, 32, 46, 62, 80, 100, 125)
@@ -399,8 +400,9 @@ def show(
         display(_live_map(drawn, frame, vectors, token, k))
         return
     with alt.data_transformers.enable("default", max_rows=None):
-        png = picture(drawn.to_dict(), vegalite=WIDGET_VEGALITE)
-    metadata = {"image/png": {"alt": description, "width": 960}}
+        png = picture(drawn.to_dict(), vegalite=WIDGET_VEGALITE, scale=PICTURE_SCALE)
+    width = int.from_bytes(png[16:20], "big") / PICTURE_SCALE  # shown as large as the live chart
+    metadata = {"image/png": {"alt": description, "width": round(width)}}
     display({"image/png": png, "text/plain": description}, metadata=metadata, raw=True)
 
 

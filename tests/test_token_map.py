@@ -175,6 +175,7 @@ def test_nobody_in_front_gets_a_described_picture_by_the_widgets_vega_lite(
     ((data, metadata),) = shown
     assert data["image/png"].startswith(b"\x89PNG") and data["text/plain"] == "d"
     assert metadata["image/png"]["alt"] == "d"
+    assert token_map.WIDTH < metadata["image/png"]["width"] < 840, "room beside the file browser"
     monkeypatch.setattr(alt.JupyterChart, "_is_offline", False)
     alt.JupyterChart.enable_offline()
     picture, widget = (version.strip("v").replace("_", ".") for version in versions)

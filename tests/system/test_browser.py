@@ -404,7 +404,7 @@ def test_the_answer_to_a_prediction_is_folded_when_a_notebook_is_opened(lesson):
 @pytest.mark.parametrize("lesson", PATHS[1:2], ids=["02"], indirect=True)
 def test_the_token_map_names_points_and_finds_tokens(lesson):
     before = lesson.light["token-map"]
-    cell, canvas = lesson.cell("token-map"), lesson.figure("token-map")
+    canvas = lesson.figure("token-map")
     box, tooltip = canvas.bounding_box(), lesson.page.locator("#vg-tooltip-element.visible")
     for step in range(0, 200, 2):  # from left to right through a part full of points
         lesson.page.mouse.move(box["x"] + box["width"] * 0.3 + step, box["y"] + box["height"] / 2)
