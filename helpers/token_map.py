@@ -100,41 +100,44 @@ def _places(
     """
     angles = np.arange(24) * np.pi / 12 - np.pi / 2  # the first is straight up
     rays = np.column_stack([np.cos(angles), np.sin(angles)]).round(3)
-    boxes: list[tuple[np.ndarray, np.ndarray]] = []  # centre, half of width and height
+    centres, halves = np.empty((0, 2)), np.empty((0, 2))  # of the boxes that are taken
     lines: list[np.ndarray] = []  # points on each, close to one another
     found: list[dict[str, float] | None] = []
 
-    def covered(centre: np.ndarray, half: np.ndarray, spots: np.ndarray) -> int:
-        return int((np.abs(spots - centre) < half).all(axis=1).sum())
+    def within(spots: np.ndarray, centre: np.ndarray, half: np.ndarray) -> np.ndarray:
+        """Which of the spots (n, 2) lie in which of the boxes (m, 2): shape (n, m)."""
+        return (np.abs(spots[:, None] - centre) < half).all(axis=2)
 
     for point, text, size in zip(points, texts, sizes, strict=True):
         half = np.array([_breadth(text, size) / 2 + 1, size * 0.6 + 1])
         best: tuple[int, int] | None = None
         for gap in gaps:
-            for ray in rays:
-                centre = point + gap * ray + half * np.clip(1.5 * ray, -1, 1)
-                line = point + np.linspace(RING, gap, 12)[:, None] * ray
-                if (
-                    (centre < half).any()
-                    or (centre + half > plot).any()
-                    or any((np.abs(centre - c) < half + h).all() for c, h in boxes)
-                    or any(covered(centre, half, other) for other in lines)
-                    or any(covered(c, h, line) for c, h in boxes)
-                    or any(_cross(line, other) for other in lines)
+            middle = point + gap * rays + half * np.clip(1.5 * rays, -1, 1)
+            leading = point + np.linspace(RING, gap, 12)[:, None, None] * rays  # (12, rays, 2)
+            free = ((middle >= half) & (middle + half <= plot)).all(axis=1)
+            free &= ~within(middle, centres, halves + half).any(axis=1)
+            free &= ~within(leading.reshape(-1, 2), centres, halves).any(axis=1).reshape(
+                12, -1
+            ).any(0)
+            for line in lines:
+                free &= ~within(line, middle, half).any(axis=0)
+            rest = np.flatnonzero(free)
+            hidden = within(points, middle[rest], half + 3).sum(axis=0)
+            for ray, covered in zip(rest, hidden, strict=True):
+                cost = (int(covered), gap)
+                if (best is None or cost < best) and not any(
+                    _cross(leading[:, ray], line) for line in lines
                 ):
-                    continue
-                cost = (covered(centre, half + 3, points), gap)
-                if best is None or cost < best:
-                    best, chosen = cost, (centre, half, ray, line)
+                    best, chosen = cost, (middle[ray], rays[ray], leading[:, ray])
         if best is None:
             found.append(None)
             continue
-        centre, half, ray, line = chosen
-        boxes.append((centre, half))
-        start = end = ray * RING
+        centre, direction, line = chosen
+        centres, halves = np.vstack([centres, centre]), np.vstack([halves, half])
+        start = end = direction * RING
         if best[1] > NEXT_TO_IT[0]:
             lines.append(line)
-            end = ray * best[1]
+            end = direction * best[1]
         numbers = np.concatenate([centre - point, start, end]).round(1).tolist()
         found.append(dict(zip(PLACE, numbers, strict=True)))
     return found
@@ -175,6 +178,9 @@ def chart(
         frame: one row per token: `id`, `token`, `kind`, and its place `x`, `y` on the map.
         highlight: ids of the tokens to ring; as many are named as fit, the first in large letters.
         width, height: of the plot in pixels.
+
+    Raises:
+        ValueError: no token of `frame` has one of the ids.
     """
     ringed = _marked(frame, highlight or [], width, height)
     marked = alt.param(name="marked", value=ringed)
@@ -256,7 +262,10 @@ def _marked(frame: pd.DataFrame, ids: list[int], width: int, height: int) -> lis
 
     The first is named before the others; one whose name finds no room has an empty name.
     """
-    rows = frame.set_index("id").index.get_indexer(pd.Index(ids))
+    rows = pd.Index(frame["id"]).get_indexer(pd.Index(ids))
+    if (rows < 0).any():
+        missing = [token_id for token_id, row in zip(ids, rows, strict=True) if row < 0]
+        raise ValueError(f"no token has the id {missing[0]}. Choose ids of frame['id'].")
     places = _map_scales(frame, width, height)[1][rows]
     chosen = frame.iloc[rows]
     names = [label(token) for token in chosen["token"]]
@@ -312,10 +321,13 @@ def region(
 ) -> alt.LayerChart:
     """The part of the map within `radius` of `token`, with as many names as fit.
 
-    A tooltip has the name of every point.
+    `token` stands out: its ring is the thickest and its name the largest. A tooltip has the name of
+    every point.
 
     Args:
         frame: one row per token: `id`, `token`, `kind`, and its place `x`, `y` on the map.
+        vectors: shape (number of tokens, d), row i for the token with id i. If given, the `k`
+            nearest to `token` by cosine are ringed too, those of them that lie in this part.
         radius: in units of the map.
         width, height: of the plot in pixels.
 

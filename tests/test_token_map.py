@@ -77,6 +77,11 @@ def test_a_name_without_room_is_left_out_and_stays_in_the_tooltip(frame):
     assert row["name"] == "" and row["token"] == f"{'w' * 150}3" and row["id"] == 3
 
 
+def test_an_id_that_no_token_has_is_named(frame):
+    with pytest.raises(ValueError, match="no token has the id 99"):
+        token_map.chart(frame, highlight=[3, 99], **WORDS)
+
+
 def rows_of(chart):
     (rows,) = chart.to_dict()["datasets"].values()
     return rows
