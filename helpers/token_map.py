@@ -91,7 +91,7 @@ def _places(
 
     In pixels from its point: `dx`, `dy` of its centre, and `from_x`, `from_y`, `to_x`, `to_y` of a
     line that leads to it, of no length if the text stands next to its point. Of the places that
-    are free, the one that covers fewest points wins, then the nearest.
+    are free, the one that covers fewest points, its line included, wins; then the nearest.
 
     Args:
         points: shape (n, 2), pixels from the left and from the top of the plot.
@@ -123,6 +123,10 @@ def _places(
                 free &= ~within(line, middle, half).any(axis=0)
             rest = np.flatnonzero(free)
             hidden = within(points, middle[rest], half + 3).sum(axis=0)
+            if gap > NEXT_TO_IT[0]:  # a line through another ring would seem to lead to that one
+                others = points[(np.abs(points - point) > 2 * RING).any(axis=1)]
+                on_line = within(others, leading[:, rest].reshape(-1, 2), np.array([RING, RING]))
+                hidden += on_line.reshape(len(others), 12, len(rest)).any(axis=1).sum(axis=0)
             for ray, covered in zip(rest, hidden, strict=True):
                 cost = (int(covered), gap)
                 if (best is None or cost < best) and not any(

@@ -71,6 +71,16 @@ def test_all_nine_rings_have_names_though_they_lie_on_one_spot(frame):
     assert led, "names further away have a line that leads to them"
 
 
+def test_a_line_leads_past_another_ring():
+    def end_of_line(other):
+        points = np.array([[200.0, 100.0], other])
+        first, _ = token_map._places(points, ["a", "b"], [12, 12], (60,), np.array([400, 400]))
+        return first["to_x"], first["to_y"]
+
+    assert end_of_line([200, 300]) == (0, -60), "straight up, where nothing is in the way"
+    assert end_of_line([200, 72]) != (0, -60)
+
+
 def test_a_name_without_room_is_left_out_and_stays_in_the_tooltip(frame):
     wide = frame.assign(token=[f"{'w' * 150}{i}" for i in range(40)])
     (row,) = token_map._marked(wide, [3], 760, 560)
