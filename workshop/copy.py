@@ -12,9 +12,9 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -135,9 +135,10 @@ class Update:
                     f"under another name): python run.py workshop copy --fresh {name}"
                 )
             except OSError as error:
+                advice = " Is the disk full, or the folder one that you may not write to?"
                 self._fail(
-                    f"{name}: not updated ({error.strerror or error}); your copy is untouched. Is "
-                    "the disk full, or the folder one that you may not write to?"
+                    f"{name}: not updated ({error.strerror or error}); your copy is untouched."
+                    + (advice if error.errno else "")
                 )
         for path in sorted(self.folder.glob("*.ipynb")):
             if path.name not in names and path.name in self._known:
@@ -155,8 +156,7 @@ class Update:
 
     def _notebook(self, name: str, *, anew: bool) -> str:
         """Update one copy; returns what happened, in words."""
-        new, path = parse((self.series / name).read_bytes()), self.folder / name
-        new["metadata"].pop(COPY_KEY, None)
+        new, path = self._published(name), self.folder / name
         version = digest(new)
         store = self.folder / ORIGINALS / path.stem
         if not path.exists() and name in self._known and not anew:
@@ -164,16 +164,19 @@ class Update:
                 "deleted by you, left out. To have it again: "
                 f"python run.py workshop copy --fresh {name}"
             )
+        former_version = self._known.get(name, "")
         self._keep_original(store / f"{version}.json", new)
         self._known[name] = version
         if anew or not path.exists():
-            former = self._set_aside(path) if path.exists() else ""
+            aside = self._set_aside(path) if path.exists() else ""
             self._write(path, dump(_marked(new, version)))
-            return f"copied anew; yours is now {former}" if former else "copied"
+            return f"copied anew; yours is now {aside}" if aside else "copied"
         for _ in range(ATTEMPTS):
             data = path.read_bytes()
             mine = parse(data)
-            base = self._original(store, mine["metadata"].pop(COPY_KEY, None))
+            mark = mine["metadata"].pop(COPY_KEY, None)
+            says = mark.get("version") if isinstance(mark, dict) else former_version
+            base = self._original(store / f"{says}.json")
             merged, events = merge(base, mine, new)
             merged = _marked(merged, version)
             if merged != parse(data):
@@ -187,16 +190,28 @@ class Update:
             )
         raise OSError("it is being saved all the time")
 
-    def _original(self, store: Path, mark: object) -> Notebook | None:
-        """The original that a copy was made from; the latest, if the copy does not say."""
-        names = [str(mark.get("version"))] if isinstance(mark, dict) else []
-        if not names and store.is_dir():
-            names = [path.stem for path in _by_age(store.glob("*.json"))][-1:]
-        for name in names:
-            with suppress(OSError, Unreadable):
-                original = parse((store / f"{name}.json").read_bytes())
-                if digest(original) == name:
-                    return original
+    def _published(self, name: str) -> Notebook:
+        """A notebook of the series.
+
+        Raises:
+            OSError: it cannot be read, or its cells have no ids of their own.
+        """
+        try:
+            notebook = parse((self.series / name).read_bytes())
+            ids = {cell["id"] for cell in notebook["cells"]}
+        except (Unreadable, KeyError) as error:
+            raise OSError(f"the original is damaged: git checkout -- notebooks/{name}") from error
+        if len(ids) < len(notebook["cells"]):
+            raise OSError("two cells of the original have the same id")
+        notebook["metadata"].pop(COPY_KEY, None)
+        return notebook
+
+    def _original(self, path: Path) -> Notebook | None:
+        """The original that a copy was made from; None if it is gone or damaged."""
+        with suppress(OSError, Unreadable):
+            original = parse(path.read_bytes())
+            if digest(original) == path.stem:
+                return original
         return None
 
     def _keep_original(self, path: Path, original: Notebook) -> None:
@@ -207,10 +222,10 @@ class Update:
 
     def _set_aside(self, path: Path) -> str:
         """Rename the learner's notebook, which then is a file of their own."""
-        former = path.with_name(f"{path.stem}.{_now()}.ipynb")
+        aside = path.with_name(f"{path.stem}.{_now()}.ipynb")
         if not self.dry_run:
-            os.replace(path, former)
-        return former.name
+            os.replace(path, aside)
+        return aside.name
 
     def _former_states(self, name: str) -> str:
         """Where states of a notebook may be found that can still be read."""
@@ -231,11 +246,9 @@ class Update:
         if not self.dry_run:
             while self._backup is None:
                 chosen = self.folder / BACKUP / _now()
-                with suppress(FileExistsError):
+                with suppress(FileExistsError):  # another run at this millisecond
                     chosen.mkdir(parents=True)
                     self._backup = chosen
-                    break
-                time.sleep(0.2)  # another run within this second
             self._write(self._backup / name, data)
 
     def _pictures(self) -> None:
@@ -276,7 +289,8 @@ def _by_age(paths: Iterable[Path]) -> list[Path]:
 
 
 def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H-%M-%S")
+    """Local time, as part of a file name that sorts by age."""
+    return datetime.now().strftime("%Y-%m-%dT%H-%M-%S-%f")[:-3]
 
 
 def _in_words(events: dict[str, list[str]]) -> str:
