@@ -39,11 +39,13 @@ DARK_BELOW, DARK_ABOVE = -0.79, 0.87
 DARK_MAGNITUDE = 0.43
 #: How much larger charts are on a projector: labels of axes have 16 pixels instead of 12.
 PROJECTED = 4 / 3
-#: Properties of a specification that are lengths in pixels. `size` is one for texts and bars, but
+#: A plot grows by no more, so that every chart of the series fits a screen of 1,280 pixels.
+MOST_ADDED = 100
+#: Further properties that are lengths in pixels. `size` is one for texts and bars, but
 #: an area for points.
 LENGTHS = {
     *("fontSize", "labelFontSize", "titleFontSize", "subtitleFontSize", "labelLimit"),
-    *("width", "height", "dx", "dy", "strokeWidth", "spacing", "padding"),
+    *("dx", "dy", "strokeWidth", "spacing", "padding"),
 }
 AREAS = {"symbolSize"}
 POINTS = {"point", "circle", "square"}
@@ -127,12 +129,14 @@ def styled(chart: ChartType) -> ChartType:
 def enlarged(part: Any, factor: float, *, mark: str = "", inherited: str = "") -> Any:
     """A chart, or part of one, with every length multiplied by a factor; data are left alone.
 
+    Plots grow by at most `MOST_ADDED` pixels in either direction.
+
     Args:
         mark: what the part draws, such as `"text"`.
         inherited: the property that a bare `value` inside the part belongs to.
 
     >>> enlarged({"width": 300, "encoding": {"size": {"value": 90}}}, 2, mark="point")
-    {'width': 600, 'encoding': {'size': {'value': 360}}}
+    {'width': 400, 'encoding': {'size': {'value': 360}}}
     """
     if isinstance(part, list):
         return [enlarged(item, factor, mark=mark, inherited=inherited) for item in part]
@@ -152,6 +156,8 @@ def enlarged(part: Any, factor: float, *, mark: str = "", inherited: str = "") -
             )
         elif meant in AREAS or (meant == "size" and drawn in POINTS):
             larger[name] = value * factor**2
+        elif meant in ("width", "height"):
+            larger[name] = min(value * factor, value + MOST_ADDED)
         elif meant in LENGTHS or meant == "size":
             larger[name] = value * factor
         else:

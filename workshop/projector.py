@@ -1,9 +1,15 @@
-"""One switch for a room with a projector: larger text in JupyterLab, larger charts."""
+"""One switch for a room with a projector: larger text in JupyterLab, larger charts.
+
+JupyterLab reads font sizes from a user's settings alone, not from the defaults of an installation
+(jupyterlab/jupyterlab#17611). While the switch is on, it therefore uses a copy of the user's
+settings inside `.venv`; the user's own files are never changed.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,35 +19,37 @@ import dotenv
 from helpers import PROJECT_ROOT, files
 
 ENV = PROJECT_ROOT / ".env"
-OVERRIDES = Path(sys.prefix) / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
 VARIABLE = "EMBEDDINGS_PROJECTOR"
+CONFIG = Path("etc", "jupyter", "jupyter_lab_config.json")
+COPY = Path("share", "jupyter", "lab", "projector-settings")
 
 #: JupyterLab's settings while the switch is on. At 1,280 pixels, printed lines of 100 characters
 #: and code lines of 88 still fit.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "@jupyterlab/apputils-extension:themes": {
+    "@jupyterlab/apputils-extension/themes": {
         "overrides": {
-            "code-font-size": "18px",  # printed outputs too
+            "code-font-size": "17px",  # printed outputs too
             "content-font-size1": "20px",
-            "ui-font-size1": "16px",
+            "ui-font-size1": "15px",
         }
     },
-    "@jupyterlab/terminal-extension:plugin": {"fontSize": 20},
+    "@jupyterlab/terminal-extension/plugin": {"fontSize": 20},
 }
 
 ON = """\
-The projector is on: text has 18 to 20 pixels, labels in charts 16.
+The projector is on: code and printed text have 17 pixels, text 20, labels in charts 16.
 
-  1. Reload JupyterLab's page (F5). It need not be started again.
+  1. Start JupyterLab again: python run.py lab
   2. In each notebook: Kernel > Restart Kernel and Run All Cells. Charts are then drawn larger;
      those stored in a notebook keep their size until then.
-  3. View > Presentation Mode, then close the sidebar (Ctrl+B; on a Mac Cmd+B).
+  3. Close the file browser (Ctrl+B; on a Mac Cmd+B).
 
-Diagrams in the text are pictures, and grow with the browser's zoom alone (Ctrl and +).
+Leave View > Presentation Mode off: it is JupyterLab's own, smaller step (code 16, text 17), and
+where both are on, it wins. Diagrams in the text grow with the browser's zoom (Ctrl and +).
 Afterwards: python run.py workshop projector off"""
-OFF = """\
-The projector is off. Reload JupyterLab's page (F5), restart the kernels, and leave
-View > Presentation Mode."""
+OFF = (
+    "The projector is off. Start JupyterLab again (python run.py lab), and run the notebooks again."
+)
 
 
 def combined(settings: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
@@ -58,42 +66,62 @@ def combined(settings: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def without(settings: dict[str, Any], less: dict[str, Any]) -> dict[str, Any]:
-    """Settings without those in `less`; one that has another value now is somebody else's.
+def parsed(text: str) -> dict[str, Any]:
+    """Settings as JupyterLab stores them: JSON after lines of comments; empty if it is not that.
 
-    >>> without({"a": {"b": 1, "d": 3}, "c": 2}, {"a": {"b": 1}, "c": 5})
-    {'a': {'d': 3}, 'c': 2}
+    >>> parsed('{\\n    // Theme\\n    "theme": "JupyterLab Dark"\\n}')
+    {'theme': 'JupyterLab Dark'}
     """
-    result = {}
-    for name, value in settings.items():
-        if isinstance(value, dict) and isinstance(less.get(name), dict):
-            value = without(value, less[name])
-            if value:
-                result[name] = value
-        elif name not in less or less[name] != value:
-            result[name] = value
-    return result
+    lines = [line for line in text.splitlines() if not line.strip().startswith("//")]
+    try:
+        settings = json.loads("\n".join(lines))
+    except ValueError:
+        return {}
+    return settings if isinstance(settings, dict) else {}
 
 
-def switch(*, on: bool, overrides: Path = OVERRIDES, env: Path = ENV) -> None:
-    """Turn everything on or off; what else stands in the two files stays.
+def turn_on(user_settings: Path, *, prefix: Path, env: Path) -> None:
+    """Let JupyterLab and charts use large letters.
 
     Args:
-        overrides: JupyterLab's settings for everybody who uses this environment.
+        user_settings: the folder of the user's own settings of JupyterLab, which is only read.
+        prefix: the environment whose JupyterLab is meant.
         env: settings of the series, which kernels read when they start.
 
     Raises:
-        ValueError: `overrides` is not JSON.
         OSError: a file cannot be written.
     """
-    text = overrides.read_text(encoding="utf-8") if overrides.is_file() else "{}"
-    settings = json.loads(text)
-    settings = combined(settings, SETTINGS) if on else without(settings, SETTINGS)
-    files.write_whole(overrides, (json.dumps(settings, indent=2) + "\n").encode())
-    if on:
-        dotenv.set_key(env, VARIABLE, "1", quote_mode="never", encoding="utf-8")
-    elif env.is_file() and VARIABLE in dotenv.dotenv_values(env, encoding="utf-8-sig"):
-        dotenv.unset_key(env, VARIABLE, encoding="utf-8")
+    copy, config = prefix / COPY, prefix / CONFIG
+    if user_settings.is_dir() and user_settings != copy:
+        shutil.copytree(user_settings, copy, dirs_exist_ok=True)
+    for name, settings in SETTINGS.items():
+        path = copy / f"{name}.jupyterlab-settings"
+        old = parsed(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        files.write_whole(path, json.dumps(combined(old, settings), indent=2).encode())
+    old = parsed(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    setting = {"LabApp": {"user_settings_dir": str(copy)}}
+    files.write_whole(config, json.dumps(combined(old, setting), indent=2).encode())
+    dotenv.set_key(env, VARIABLE, "1", quote_mode="never")
+
+
+def turn_off(*, prefix: Path, env: Path) -> None:
+    """Undo `turn_on`; the rest of `.env` stays.
+
+    Raises:
+        OSError: a file cannot be removed.
+    """
+    config = prefix / CONFIG
+    if config.is_file():
+        rest = parsed(config.read_text(encoding="utf-8"))
+        rest.get("LabApp", {}).pop("user_settings_dir", None)
+        if any(rest.values()):
+            files.write_whole(config, json.dumps(rest, indent=2).encode())
+        else:
+            config.unlink()
+    if (prefix / COPY).exists():
+        shutil.rmtree(prefix / COPY)
+    if env.is_file() and VARIABLE in dotenv.dotenv_values(env):
+        dotenv.unset_key(env, VARIABLE)
         if not env.read_bytes().strip():
             env.unlink()
 
@@ -105,11 +133,16 @@ def main(arguments: list[str]) -> int:
         description="Larger text in JupyterLab and larger charts, for a room with a projector.",
     )
     parser.add_argument("state", choices=["on", "off"])
-    on = parser.parse_args(arguments).state == "on"
+    state, prefix = parser.parse_args(arguments).state, Path(sys.prefix)
     try:
-        switch(on=on)
+        if state == "on":
+            from jupyterlab.commands import get_user_settings_dir
+
+            turn_on(Path(get_user_settings_dir()), prefix=prefix, env=ENV)
+        else:
+            turn_off(prefix=prefix, env=ENV)
     except (OSError, ValueError) as error:
-        print(f"Not switched: {error}. To mend it: python run.py repair", file=sys.stderr)
+        print(f"Not switched {state}: {error}", file=sys.stderr)
         return 1
-    print(ON if on else OFF)
+    print(ON if state == "on" else OFF)
     return 0
