@@ -126,6 +126,16 @@ def styled(chart: ChartType) -> ChartType:
     return enlarged(chart, PROJECTED) if is_projected() else chart
 
 
+def room(pixels: int) -> int:
+    """How much of a plot's width or height labels of usual size have: less where it is projected.
+
+    There, letters grow by `PROJECTED`, but a plot by at most `MOST_ADDED` pixels.
+    """
+    if not is_projected():
+        return pixels
+    return int(min(pixels * PROJECTED, pixels + MOST_ADDED) / PROJECTED)
+
+
 def enlarged(part: Any, factor: float, *, mark: str = "", inherited: str = "") -> Any:
     """A chart, or part of one, with every length multiplied by a factor; data are left alone.
 

@@ -13,7 +13,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from .charts import EMBED, label, picture, styled
+from .charts import EMBED, label, picture, room, styled
 from .settings import is_live
 from .similarity import nearest
 from .tokens import short
@@ -142,7 +142,7 @@ def region(
     """
     near = _within(frame, token, radius)
     near = near.assign(token=[label(name) for name in near["token"]])
-    names = _free_labels(near, width, height)
+    names = _free_labels(near, room(width), room(height))
     near = near.assign(label=names, searched=near["token"] == label(token))
     across, down = (alt.Scale(zero=False, padding=padding) for padding in (30, 15))
     base = alt.Chart(near).encode(

@@ -2,6 +2,8 @@
 
 import json
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -122,9 +124,7 @@ def test_other_configuration_of_the_environment_stays(room):
 
 
 def test_every_setting_is_one_that_jupyterlab_knows():
-    import jupyterlab.commands
-
-    schemas = projector.Path(jupyterlab.commands.get_app_dir()) / "schemas"
+    schemas = Path(sys.prefix) / "share" / "jupyter" / "lab" / "schemas"
     for name, given in projector.SETTINGS.items():
         schema = json.loads((schemas / f"{name}.json").read_text(encoding="utf-8"))
         assert given.keys() <= schema["properties"].keys()
@@ -161,3 +161,9 @@ def test_data_and_areas_of_points_are_told_apart_from_lengths():
     chart = {"mark": {"type": "point", "size": 10}, "data": {"values": [{"width": 7, "size": 3}]}}
     assert charts.enlarged(chart, 2) == {**chart, "mark": {"type": "point", "size": 40}}
     assert charts.enlarged({"mark": {"type": "bar", "size": 10}}, 2)["mark"]["size"] == 20
+
+
+def test_labels_have_less_room_where_letters_grow_more_than_the_plot(monkeypatch):
+    assert charts.room(620) == 620
+    monkeypatch.setenv(projector.VARIABLE, "1")
+    assert charts.room(620) == 540 and charts.room(150) == 150

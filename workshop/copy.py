@@ -121,17 +121,17 @@ class Update:
         """Update every notebook, then the files beside them; a failing one stops no other.
 
         Args:
-            fresh: file names of notebooks to copy anew; the learner's get another name.
+            fresh: file names of notebooks to copy again; the learner's get another name.
         """
         fresh = set(fresh)
         names = sorted(path.name for path in self.series.glob("*.ipynb"))
         for name in names:
             try:
-                print(f"{name}: {self._notebook(name, anew=name in fresh)}", flush=True)
+                print(f"{name}: {self._notebook(name, again=name in fresh)}", flush=True)
             except Unreadable as error:
                 self._fail(
                     f"{name}: not updated, its copy cannot be read ({error}). It is untouched. "
-                    f"Former states: {self._former_states(name)}. To start anew (yours stays, "
+                    f"Former states: {self._former_states(name)}. To start over (yours stays, "
                     f"under another name): python run.py workshop copy --fresh {name}"
                 )
             except OSError as error:
@@ -154,12 +154,12 @@ class Update:
         self.failed = True
         print(text, file=sys.stderr, flush=True)
 
-    def _notebook(self, name: str, *, anew: bool) -> str:
+    def _notebook(self, name: str, *, again: bool) -> str:
         """Update one copy; returns what happened, in words."""
         new, path = self._published(name), self.folder / name
         version = digest(new)
         store = self.folder / ORIGINALS / path.stem
-        if not path.exists() and name in self._known and not anew:
+        if not path.exists() and name in self._known and not again:
             return (
                 "deleted by you, left out. To have it again: "
                 f"python run.py workshop copy --fresh {name}"
@@ -167,10 +167,10 @@ class Update:
         former_version = self._known.get(name, "")
         self._keep_original(store / f"{version}.json", new)
         self._known[name] = version
-        if anew or not path.exists():
+        if again or not path.exists():
             aside = self._set_aside(path) if path.exists() else ""
             self._write(path, dump(_marked(new, version)))
-            return f"copied anew; yours is now {aside}" if aside else "copied"
+            return f"copied again; yours is now {aside}" if aside else "copied"
         for _ in range(ATTEMPTS):
             data = path.read_bytes()
             mine = parse(data)
@@ -338,7 +338,7 @@ def main(arguments: list[str]) -> int:
         nargs="+",
         default=[],
         metavar="NOTEBOOK",
-        help="copy these anew, by name or number such as 02; yours gets another name",
+        help="copy these again, by name or number such as 02; yours gets another name",
     )
     options = parser.parse_args(arguments)
     folder, series = (PROJECT_ROOT / options.folder).resolve(), NOTEBOOKS.resolve()
