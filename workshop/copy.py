@@ -46,10 +46,10 @@ WORDS = {
 CHANGES = ("conflict", "updated", "outputs", "new", "moved", "removed")
 
 RELOAD = """
-A notebook that is open in JupyterLab still shows its former state. Choose there
-File > Reload Notebook from Disk. If JupyterLab asks first, because the file has changed on disk and
-you have typed something since, choose Overwrite, which keeps what you typed and undoes the update.
-Then run this command again: it repeats the update."""
+A notebook that is open in JupyterLab still shows its former state. If you have typed nothing since
+you saved, choose File > Reload Notebook from Disk. Otherwise save it: JupyterLab says that the file
+has changed on disk. Choose Overwrite, which keeps what you typed and undoes the update, and run this
+command again, which repeats it. (Revert would drop what you typed.)"""
 
 
 class Unreadable(ValueError):
