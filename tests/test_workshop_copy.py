@@ -218,6 +218,27 @@ def test_cells_that_the_learner_moved_stay_there(room):
     assert room.sources()["load"] == "x = 2"
 
 
+def test_a_new_cell_does_not_follow_a_cell_that_the_learner_moved_away(room):
+    mine = room.mine()
+    mine["cells"].append(mine["cells"].pop(1))
+    room.save(mine)
+    new = deepcopy(LESSON)
+    new["cells"].insert(2, text("more", "More"))  # behind load
+    room.publish(new)
+    room.update()
+    assert list(room.sources())[:2] == ["title", "more"]
+
+
+def test_of_a_cell_that_both_moved_the_learners_place_counts(room):
+    mine, new = room.mine(), deepcopy(LESSON)
+    mine["cells"].append(mine["cells"].pop(1))
+    new["cells"].insert(4, new["cells"].pop(1))
+    room.save(mine)
+    room.publish(new)
+    room.update()
+    assert list(room.sources())[-1] == "load"
+
+
 def test_a_cell_that_was_cut_and_pasted_is_still_known_by_its_text(room):
     mine = room.mine()
     mine["cells"].append({**mine["cells"].pop(1), "id": "b45ac1d2"})  # as JupyterLab does
@@ -310,6 +331,25 @@ def test_a_damaged_original_is_reported_and_the_copy_left_alone(room, capsys):
     assert f"git checkout -- notebooks/{NAME}" in capsys.readouterr().err
 
 
+def test_an_id_that_the_format_does_not_allow_is_replaced(room):
+    mine = room.mine()
+    mine["cells"].append(code("not allowed!", "mine = 1"))
+    room.save(mine)
+    room.update()
+    nbformat.validate(nbformat.from_dict(room.mine()))
+    assert room.mine()["cells"][-1]["source"] == "mine = 1"
+
+
+def test_a_record_of_an_original_that_was_edited_is_not_trusted(room, capsys):
+    (record,) = (room.folder / ".originals" / "01_lesson").iterdir()
+    record.write_bytes(copy.dump(changed(LESSON, ex1_start="answer = 42")))
+    room.save(changed(room.mine(), ex1_start="answer = 42"))
+    room.publish(changed(LESSON, load="x = 2"))
+    room.update()
+    assert room.sources()["ex1-start"] == "answer = 42"
+    assert "is not known" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("damaged", [b"", b'{"cells": [', b"[]", b'{"nbformat": 4}', b"\xff\xfe{"])
 def test_a_file_that_is_no_notebook_is_reported_and_left_alone(room, capsys, damaged):
     room.path.write_bytes(damaged)
@@ -383,6 +423,19 @@ def test_the_former_version_is_kept_and_old_ones_go(room, monkeypatch):
         room.update()
     assert room.former() == versions[-3:]
     assert len(list((room.folder / ".originals" / "01_lesson").iterdir())) == 3
+
+
+def test_an_original_in_use_is_kept_however_old_it_is(room, monkeypatch):
+    monkeypatch.setattr(copy, "KEPT", 2)
+    for source in ("x = 2", "x = 1", "x = 3", "x = 1"):  # the series goes back
+        room.publish(changed(LESSON, load=source))
+        room.update()
+        used = room.mine()["metadata"][COPY_KEY]["version"]
+        assert (room.folder / ".originals" / "01_lesson" / f"{used}.json").is_file()
+    room.save(changed(room.mine(), ex1_start="answer = 42"))
+    room.publish(changed(LESSON, load="x = 4"))
+    room.update()
+    assert room.sources()["load"] == "x = 4" and room.sources()["ex1-start"] == "answer = 42"
 
 
 def test_two_runs_within_a_second_have_backups_of_their_own(room):

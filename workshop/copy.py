@@ -48,8 +48,8 @@ CHANGES = ("conflict", "updated", "outputs", "new", "moved", "removed")
 RELOAD = """
 A notebook that is open in JupyterLab still shows its former state. If you have typed nothing since
 you saved, choose File > Reload Notebook from Disk. Otherwise save it: JupyterLab says that the file
-has changed on disk. Choose Overwrite, which keeps what you typed and undoes the update, and run this
-command again, which repeats it. (Revert would drop what you typed.)"""
+has changed on disk. Choose Overwrite, which keeps what you typed and undoes the update, and run
+this command again, which repeats it. (Revert would drop what you typed.)"""
 
 
 class Unreadable(ValueError):

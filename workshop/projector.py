@@ -92,7 +92,7 @@ def turn_on(user_settings: Path, *, prefix: Path, env: Path) -> None:
         OSError: a file cannot be written.
     """
     copy, config = prefix / COPY, prefix / CONFIG
-    if user_settings.is_dir() and user_settings != copy:
+    if user_settings.is_dir():
         shutil.copytree(user_settings, copy, dirs_exist_ok=True)
     for name, settings in SETTINGS.items():
         path = copy / f"{name}.jupyterlab-settings"
