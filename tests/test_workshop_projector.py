@@ -106,6 +106,24 @@ def test_off_undoes_all_of_on(room):
     assert contents(room) == before
 
 
+def test_the_command_switches_and_says_what_to_do_next(room, monkeypatch, capsys):
+    before = contents(room)
+    monkeypatch.setattr(sys, "prefix", str(room / "venv"))
+    monkeypatch.setattr(projector, "ENV", room / ".env")
+    monkeypatch.setenv("JUPYTERLAB_SETTINGS_DIR", str(room / "user"))
+    assert projector.main(["on"]) == 0 and contents(room) != before
+    assert "Restart Kernel and Run All Cells" in capsys.readouterr().out
+    assert projector.main(["off"]) == 0 and contents(room) == before
+
+
+def test_where_nothing_can_be_written_the_command_says_so(room, monkeypatch, capsys):
+    (room / "venv").write_text("a file where a folder should be")
+    monkeypatch.setattr(sys, "prefix", str(room / "venv"))
+    monkeypatch.setattr(projector, "ENV", room / ".env")
+    assert projector.main(["on"]) == 1 and "Not switched on" in capsys.readouterr().err
+    assert projector.VARIABLE not in (room / ".env").read_text(encoding="utf-8")
+
+
 def test_without_an_env_none_is_left(room):
     (room / ".env").unlink()
     on(room)
