@@ -4,7 +4,10 @@ import importlib
 import sys
 
 #: Each command is a module of this package with `main(arguments) -> exit status`.
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "copy": "working copies of the notebooks, which updates of the series never destroy",
+    "projector": "larger text in JupyterLab and in charts, for the back row",
+}
 
 
 def main(arguments: list[str]) -> int:
