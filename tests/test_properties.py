@@ -105,6 +105,7 @@ WITHOUT = {
     "charts.styled": "colours: test_charts.py",
     "charts.enlarged": "draws: test_workshop_projector.py",
     "charts.room": "reads the environment: test_workshop_projector.py",
+    "charts.magnification": "reads the environment: test_workshop_projector.py",
     "settings.is_projected": "reads the environment: test_workshop_projector.py",
     "settings.is_live": "reads the environment: test_settings.py",
     "charts.show_heatmaps": "draws with matplotlib: test_odd_text.py",
