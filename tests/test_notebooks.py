@@ -111,6 +111,15 @@ def test_the_answer_to_every_prediction_is_folded(notebook):
     assert len(folded) >= predictions
 
 
+def test_the_preview_of_a_folded_output_is_empty(notebook):
+    """JupyterLab writes the first line of a folded output that is not empty beside it."""
+    for cell in code_cells(notebook):
+        if cell.metadata.get("jupyter", {}).get("outputs_hidden"):
+            first = cell.outputs[0]
+            assert first.output_type == "stream", cell.id
+            assert next(line for line in first.text.split("\n") if line) == " ", cell.id
+
+
 def test_starters_run_and_are_not_yet_right(notebook):
     found = exercises(notebook)
     assert len(found) >= 3
