@@ -6,6 +6,7 @@ import zlib
 import nbformat
 import pytest
 
+from helpers import session
 from tests.support import notebooks
 from tests.support.lessons import PATHS, exercises
 from tests.support.notebooks import code_cells
@@ -131,7 +132,7 @@ def test_wordpiece_by_hand_cuts_every_word_as_the_tokenizer_does(encoder):
     """Words of the vocabulary, beginnings of one glued to ends of another, and odd letters."""
     (path,) = (path for path in PATHS if path.stem.startswith("02"))
     cell = next(c for c in nbformat.read(path, as_version=4).cells if c.id == "wordpiece")
-    names = {"tokenizer": encoder.tokenizer}
+    names = {"tokenizer": encoder.tokenizer, "session": session}
     exec(cell.source, names)  # noqa: S102 - the notebook's own code is what is tested
     whole = [token for token in encoder.tokenizer.get_vocab() if token.isalpha()]
     latin = sorted(token for token in whole if token.isascii())
