@@ -4,7 +4,9 @@ import importlib
 import sys
 
 #: Each command is a module of this package with `main(arguments) -> exit status`.
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "bundle": "a folder with all that learners install, for a room without a network",
+}
 
 
 def main(arguments: list[str]) -> int:
