@@ -37,6 +37,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import run
@@ -76,7 +77,7 @@ def linux(machine: str) -> Platform:
         if minor in old:
             tags.append(f"{old[minor]}_{machine}")
     words = f"Linux ({machine}) with glibc 2.28 or newer, so from 2018 on"
-    return Platform(words, "linux", "Linux", machine, (*tags, f"linux_{machine}"))
+    return Platform(words, "linux", "Linux", machine, tuple(tags))
 
 
 #: pip takes wheels for older macOS too; the newest that a package asks for today is 14.
@@ -239,6 +240,9 @@ def chosen_by_pip(
 ) -> list[Wheel]:
     """The wheel of every pin for a target; the registry is asked, and nothing is downloaded.
 
+    `pip install --dry-run` compares Requires-Python with the Python it runs on, whatever
+    `--python-version` says; so it is told to leave that out, and the comparison is made here.
+
     Raises:
         BundleError: there is no wheel of a pin for the target, or the registry cannot be reached.
     """
@@ -246,7 +250,7 @@ def chosen_by_pip(
         listed, report = Path(folder, "pins.txt"), Path(folder, "report.json")
         listed.write_text("\n".join(map(str, pins)), encoding="utf-8")
         options = ["--quiet", "--dry-run", "--ignore-installed", "--target", Path(folder, "none")]
-        options += ["--report", report, "--requirement", listed]
+        options += ["--ignore-requires-python", "--report", report, "--requirement", listed]
         try:
             pip("install", *options, *target.pip_options(version), *sources)
         except BundleError as error:
@@ -258,6 +262,12 @@ def chosen_by_pip(
     wheels = []
     for item in items:
         url, metadata = item["download_info"]["url"], item["metadata"]
+        pythons = metadata.get("requires_python") or ""
+        if not SpecifierSet(pythons).contains(version):
+            raise BundleError(
+                f"{target}: {metadata['name']} {metadata['version']} asks for Python {pythons}, "
+                f"not {version}.\nPin a version for it in requirements.txt, or leave it out."
+            )
         kind, _, sha256 = item["download_info"]["archive_info"].get("hash", "").partition("=")
         if kind != "sha256":
             raise BundleError(f"{target}: the index gives no SHA-256 of {metadata['name']}")
@@ -371,7 +381,7 @@ def download(wheels: Sequence[Wheel], folder: Path, sources: Sequence[str]) -> N
     Raises:
         BundleError: pip failed; what is there by then stays, and the next run goes on from there.
     """
-    done = 0
+    done: list[Wheel] = []
     for batch in batches(wheels):
         with tempfile.TemporaryDirectory() as temporary:
             listed = Path(temporary, "pins.txt")
@@ -387,8 +397,8 @@ def download(wheels: Sequence[Wheel], folder: Path, sources: Sequence[str]) -> N
                 )
             except BundleError as error:
                 raise BundleError(f"{error}\nThe same command again goes on from here.") from None
-        done += len(batch)
-        print(f"    {done} of {len(wheels)} wheels", flush=True)
+        done += batch
+        print(f"    fetched {in_words(done)}", flush=True)
 
 
 # --- the folder -----------------------------------------------------------------------------------
