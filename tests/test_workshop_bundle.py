@@ -415,6 +415,7 @@ def test_the_start_page_has_the_systems_of_the_bundle_and_what_was_tried():
     assert ("Windows", "not run") in rows
     assert ("Linux", "installed and run, without a network") in rows
     assert "Python 3.12 or 3.13" in shown and "$" not in page
+    assert "python3.12 --version\npython3.13 --version" in shown
     assert not re.search(r"(src|href)=", page), "it stands alone"
 
 
@@ -520,6 +521,18 @@ def registry_answers(folder):
     return subprocess.run(command, env=environment, capture_output=True).returncode == 0
 
 
+@pytest.mark.skipif(not bundle.network_cut(), reason="this system gives no network namespace")
+def test_with_the_network_cut_only_this_machine_is_reached():
+    code = """
+        import socket
+        print([name for _, name in socket.if_nameindex()])
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), 5).close()
+    """
+    done = python(code, within=bundle.network_cut())
+    assert done.returncode == 0 and done.stdout.strip() == "['lo']", done.stderr
+
+
 @needs_pip
 @pytest.mark.slow
 def test_the_real_bundle_installs_and_runs_with_the_network_cut(tmp_path):
@@ -535,7 +548,6 @@ def test_the_real_bundle_installs_and_runs_with_the_network_cut(tmp_path):
         import json, sys
         from pathlib import Path
         from workshop import bundle
-        print("cut by", bundle.network_cut())
         bundle.check(Path(sys.argv[1]), json.loads(sys.argv[2]))
     """
     done = python(code, made, json.dumps(notebooks), timeout=900, PYTHONPATH=path)

@@ -445,8 +445,9 @@ def start_page(targets: Sequence[Target], tried: Sequence[Target]) -> str:
     pythons = sorted({target.python for target in targets}, key=PYTHONS.index)
     either = pythons[0] if len(pythons) == 1 else f"{', '.join(pythons[:-1])} or {pythons[-1]}"
     shown = {s: "" if s in systems else "hidden" for s in ("windows", "macos", "linux")}
+    versions = "\n".join(f"python{python} --version" for python in pythons)
     return string.Template(template).substitute(
-        rows="\n".join(rows), pythons=either, python=pythons[-1], **shown
+        rows="\n".join(rows), pythons=either, python=pythons[-1], versions=versions, **shown
     )
 
 
