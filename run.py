@@ -12,7 +12,8 @@
 The environment is `.venv` next to this file; nothing else on the machine changes. It is installed
 when it is missing, and again when requirements.txt or pyproject.toml changes; after that no network
 is needed. `quick`, `tests` and `benchmarks` need a little more, listed in tests/requirements.txt,
-and install it the first time you run one of them.
+and install it the first time you run one of them. With a folder wheels/ beside this file, which
+`python run.py workshop bundle` makes, it installs from there, without a network.
 """
 
 import hashlib
@@ -249,6 +250,8 @@ def main():
         refuse_root(arguments)
         arguments = lab_arguments(arguments)
     if command == "repair" and VENV.exists():
+        if WHEELS.is_dir():
+            check_bundle("requirements.txt")  # or there would soon be no environment at all
         print("run.py: removing .venv", flush=True)
         shutil.rmtree(VENV)
     requirements = NEEDS.get(command, "requirements.txt")

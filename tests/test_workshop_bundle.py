@@ -451,7 +451,7 @@ def test_run_py_installs_from_the_bundle_whatever_pip_is_set_to(copied):
     (copied / "wheels" / ".DS_Store").write_bytes(b"left by a file manager")
     settings = {"PIP_INDEX_URL": nowhere, "PIP_NO_INDEX": None, "PIP_CONSTRAINT": "/no/such/file"}
     done = lab(copied, **settings, PIP_FIND_LINKS=None)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and not done.stderr, done.stderr
     assert "ran ['--notebook-dir'" in done.stdout and "checking the bundle" in done.stdout
     (copied / "wheels" / "torch-1.0-py3-none-any.whl").unlink()
     again = lab(copied)
@@ -481,6 +481,14 @@ def test_a_changed_missing_or_added_wheel_is_refused_before_pip(damage, copied):
     assert done.returncode == 2 and named in done.stderr
     assert "nothing was installed" in done.stderr and "Copy the whole folder again" in done.stderr
     assert not (copied / ".venv").exists()
+
+
+def test_repair_keeps_the_environment_where_the_bundle_could_not_make_another(copied):
+    (copied / ".venv").mkdir()
+    add(copied / "wheels")
+    done = lab(copied, "repair")
+    assert done.returncode == 2 and "the bundle is damaged" in done.stderr
+    assert (copied / ".venv").exists()
 
 
 @pytest.mark.parametrize("name", ["SHA256SUMS", "bundle.json"])

@@ -331,10 +331,8 @@ def wheels_for(
 
 def size_of(url: str) -> int | None:
     """Bytes of the file at this address, as the server announces them; None if it does not."""
-    context = None
-    if url.startswith("https:"):
-        context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT"))
     try:
+        context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or None)
         request = urllib.request.Request(url, method="HEAD")  # noqa: S310 (pip's own address)
         with urllib.request.urlopen(request, timeout=SECONDS, context=context) as answer:  # noqa: S310
             return int(answer.headers["Content-Length"])
@@ -676,12 +674,12 @@ def main(arguments: Sequence[str]) -> int:
     except BundleError as error:
         print(f"workshop bundle: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
-        print(
-            f"workshop bundle: {error}. Nothing else was changed; the same command goes on.",
-            file=sys.stderr,
-        )
+    except OSError as error:  # no room, no right to write, a stick that was pulled out
+        print(f"workshop bundle: {error}\nAfterwards the same command goes on.", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("workshop bundle: stopped. The same command goes on from here.", file=sys.stderr)
+        return 130
     print(f"\n{folder} is ready: copy the whole folder. Learners begin with {START} in it.")
     if not_run := [str(t) for t in targets if not (asked.check and t == own)]:
         print("Not run: " + "; ".join(not_run))
