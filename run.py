@@ -216,8 +216,8 @@ def refuse_root(arguments):
     only_informs = {"_h", "__help", "__help_all", "__version"}.intersection(asks)
     is_root = getattr(os, "geteuid", lambda: None)() == 0  # Windows has no such user
     if is_root and not allowed and not only_informs:
-        python = Path(sys.orig_argv[0])
-        python = python.name if shutil.which(python.name) else str(python)
+        started = Path(sys.orig_argv[0])
+        python = started.name if shutil.which(started.name) else str(started)
         fail(
             "you are root, and JupyterLab runs as root only when told to. In a container, or on a "
             "machine of\nyour own, type:\n\n    "
