@@ -147,3 +147,28 @@ def test_wordpiece_by_hand_cuts_every_word_as_the_tokenizer_does(encoder):
 def hash_of(word):
     """A fixed order that has nothing to do with the alphabet."""
     return zlib.crc32(word.encode())
+
+
+#: Terms that a newcomer does not know. In reading order, each is bold where it is explained.
+TERMS = [
+    *("token", "dimensions", "encoder", "bootstrap", "nDCG", "chunks", "vocabulary", "WordPiece"),
+    *("special tokens", "perplexity", "t-SNE", "standard deviation", "pooling", "padding", "mask"),
+    *("LayerNorm", "softmax", "head", "residual", "anisotropy", "contrastive training"),
+    *("in-batch negatives", "learning rate", "bi-encoder", "cross-encoder", "backbone", "BM25"),
+]
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_a_term_is_explained_before_it_is_used(term):
+    word = re.compile(rf"(?<![\w-]){re.escape(term)}(?![\w-])", re.I)
+    for path in PATHS:
+        for cell in nbformat.read(path, as_version=4).cells:
+            # the title says what will be learned; a picture's alt text repeats the diagram
+            if cell.cell_type != "markdown" or cell.id == "title":
+                continue
+            prose = re.sub(r"!\[.*?\]\(.*?\)|\]\(.*?\)|`[^`]*`", " ", cell.source, flags=re.S)
+            if word.search(prose):
+                bold = " ".join(re.findall(r"\*\*(.+?)\*\*", prose, re.S))
+                assert word.search(bold), f"{path.stem[:2]}/{cell.id} uses it first"
+                return
+    raise AssertionError("no notebook uses it")
