@@ -1,0 +1,128 @@
+"""Run the notebooks headlessly and record what the pages say about them, in measured.json.
+
+Two things need a kernel: how long each cell takes, and what the check of an exercise answers to its
+starter, to each wrong answer in answers.toml and to its solution.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tomllib
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+
+from helpers import PROJECT_ROOT, files, settings
+
+from . import lessons
+
+HERE = Path(__file__).parent
+MEASURED = HERE / "measured.json"
+CELL_TIMEOUT_SECONDS = 900
+
+
+def answers() -> dict[str, list[dict[str, str]]]:
+    """The wrong answers in answers.toml by exercise: a list of `answer` (code) and `why`."""
+    with (HERE / "answers.toml").open("rb") as file:
+        found: dict[str, list[dict[str, str]]] = tomllib.load(file)
+    return {
+        key: [{**each, "answer": each["answer"].strip()} for each in every]
+        for key, every in found.items()
+    }
+
+
+def tried(exercise: lessons.Exercise, wrong: list[dict[str, str]]) -> list[str]:
+    """All code that is run for one exercise: the starter, each wrong answer, the solution."""
+    before = f"{exercise.given}\n" if exercise.given else ""
+    return [
+        exercise.starter,
+        *(f"{before}{each['answer']}\n{exercise.check_call}" for each in wrong),
+        exercise.solution,
+    ]
+
+
+def record(lesson: lessons.Lesson, wrong: dict[str, list[dict[str, str]]]) -> dict[str, Any]:
+    """Run one notebook from the top.
+
+    Returns:
+        `seconds` of each code cell by its key, and `verdicts` of each exercise by its key: a list
+        of [code, what the check said].
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell or an answer failed.
+        RuntimeError: an answer printed no verdict.
+    """
+    notebook = nbformat.read(lesson.path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_TIMEOUT_SECONDS,
+        kernel_name="python3",
+        record_timing=True,
+        resources={"metadata": {"path": str(lesson.path.parent)}},
+    )
+    seconds: dict[str, float] = {}
+    verdicts: dict[str, list[list[str]]] = {}
+    by_cell = {f"{exercise.key}-start": exercise for exercise in lesson.exercises}
+    with client.setup_kernel():
+        for index, cell in enumerate(list(notebook.cells)):
+            client.execute_cell(cell, index)
+            if cell.cell_type != "code":
+                continue
+            key = f"{lesson.number}/{cell.id}"
+            seconds[key] = _seconds(cell)
+            if key in by_cell:
+                exercise = by_cell[key]
+                codes = tried(exercise, wrong.get(exercise.key, []))
+                said = [[code, _verdict(client, code, exercise.key)] for code in codes]
+                verdicts[exercise.key] = said
+    return {"seconds": seconds, "verdicts": verdicts}
+
+
+def _seconds(cell: nbformat.NotebookNode) -> float:
+    """From the kernel's `busy` to its `idle`, in seconds, to a tenth."""
+    times = cell.metadata.execution
+    start, end = (
+        datetime.fromisoformat(times[f"iopub.status.{state}"].replace("Z", "+00:00"))
+        for state in ("busy", "idle")
+    )
+    return round((end - start).total_seconds(), 1)
+
+
+def _verdict(client: NotebookClient, code: str, key: str) -> str:
+    cell = nbformat.v4.new_code_cell(code)
+    client.nb.cells.append(cell)
+    client.execute_cell(cell, len(client.nb.cells) - 1)
+    for output in reversed(cell.outputs):
+        if output.output_type == "execute_result":
+            return output.data["text/plain"]
+    raise RuntimeError(f"{key}: this answer printed no verdict:\n{code}")
+
+
+def machine() -> str:
+    """The machine in words, and how busy it was: what a time is worth without that is little."""
+    words = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    words += f", Python {platform.python_version()}"
+    if hasattr(os, "getloadavg"):
+        words += f", load average {os.getloadavg()[0]:.1f} before the first cell"
+    return words
+
+
+def main() -> int:
+    """Run every notebook and write measured.json, whole or not at all."""
+    settings.clean_environment()
+    os.environ["EMBEDDINGS_HEADLESS"] = "1"
+    wrong = answers()
+    found: dict[str, Any] = {"date": date.today().isoformat(), "machine": machine()}
+    for lesson in lessons.read_all():
+        print(f"{lesson.path.name}: running ...", flush=True)
+        for name, part in record(lesson, wrong).items():
+            found.setdefault(name, {}).update(part)
+    text = json.dumps(found, indent=1, ensure_ascii=False)
+    files.write_whole(MEASURED, (text + "\n").encode())
+    print(f"Recorded in {MEASURED.relative_to(PROJECT_ROOT)}")
+    return 0
