@@ -4,7 +4,9 @@ import importlib
 import sys
 
 #: Each command is a module of this package with `main(arguments) -> exit status`.
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "pages": "pages to print: plan, answers, handout, exercises, helpers' sheet",
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -44,9 +44,7 @@ class Exercise:
     @property
     def check(self) -> str:
         """The name of the function in helpers/exercises.py that judges an answer."""
-        call = self._check_node().value
-        assert isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
-        return call.func.attr
+        return self.check_call.partition("(")[0].removeprefix("exercises.")
 
     @property
     def check_call(self) -> str:

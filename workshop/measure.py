@@ -78,8 +78,7 @@ def record(lesson: lessons.Lesson, wrong: dict[str, list[dict[str, str]]]) -> di
             if key in by_cell:
                 exercise = by_cell[key]
                 codes = tried(exercise, wrong.get(exercise.key, []))
-                said = [[code, _verdict(client, code, exercise.key)] for code in codes]
-                verdicts[exercise.key] = said
+                verdicts[exercise.key] = _verdicts(client, codes, exercise.key)
     return {"seconds": seconds, "verdicts": verdicts}
 
 
@@ -93,14 +92,25 @@ def _seconds(cell: nbformat.NotebookNode) -> float:
     return round((end - start).total_seconds(), 1)
 
 
-def _verdict(client: NotebookClient, code: str, key: str) -> str:
+def _verdicts(client: NotebookClient, codes: list[str], key: str) -> list[list[str]]:
+    """[code, what the check said] for each; all of them start from the same variables."""
+    _run(client, "_before = dict(globals())")
+    said = []
+    for code in codes:
+        shown = [o for o in _run(client, code) if o.output_type == "execute_result"]
+        _run(client, "globals().update(_before)")
+        if not shown:
+            raise RuntimeError(f"{key}: this answer printed no verdict:\n{code}")
+        said.append([code, shown[-1].data["text/plain"]])
+    return said
+
+
+def _run(client: NotebookClient, code: str) -> list[nbformat.NotebookNode]:
+    """The outputs of a cell that is run after those of the notebook."""
     cell = nbformat.v4.new_code_cell(code)
     client.nb.cells.append(cell)
     client.execute_cell(cell, len(client.nb.cells) - 1)
-    for output in reversed(cell.outputs):
-        if output.output_type == "execute_result":
-            return output.data["text/plain"]
-    raise RuntimeError(f"{key}: this answer printed no verdict:\n{code}")
+    return cell.outputs
 
 
 def machine() -> str:
