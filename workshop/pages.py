@@ -147,8 +147,8 @@ def plan_page(plan: schedule.Schedule, start: str, recorded: dict[str, Any]) -> 
 {table(head, rows, [7, 41, 6, 6, 6, 9, 6, 6, 13])}
 <h2>How to read it</h2>
 <ul>
-<li><b>run</b> is measured: all cells of the section, one after the other, and those of sections left
-out before it, which are run too ({recorded["date"]}, {escape(recorded["machine"])}). On a laptop:
+<li><b>run</b> is measured: all cells of the section, one after the other, and those of
+sections left out before it, which are run too ({recorded["date"]}, {escape(recorded["machine"])}). On a laptop:
 <code>python run.py workshop pages --measure</code>.</li>
 <li><b>read</b> is estimated: {lessons.WORDS_PER_MINUTE} words of prose or
 {lessons.LINES_PER_MINUTE} lines of code a minute. <b>ask</b> is set by hand: a question to the
@@ -160,8 +160,8 @@ thread. Slack is for what took longer, not for more sections.</li>
 <li><b>actual</b>: write down the minutes that it took. Next time they are the better plan.</li>
 </ul>
 <h2>Left for home</h2>
-<p>Later cells need what these compute. Before you go on after one of them, click into the first cell
-that comes next and choose <i>Run</i>, <i>Run All Above Selected Cell</i>.</p>
+<p>Later cells need what these compute. Before you go on after one of them, click into the
+first cell that comes next and choose <i>Run</i>, <i>Run All Above Selected Cell</i>.</p>
 {_home(plan)}
 """
     return page(f"{plan.title}: the plan", body)
@@ -307,7 +307,8 @@ def exercises_page(series: list[lessons.Lesson], *, solved: bool) -> str:
             answer = f"{''.join(hints)}<p><b>Solution:</b></p>{code(exercise.solution)}{remark}"
             parts.append(
                 f'<div class="keep"><h3>{inline(exercise.title)}</h3>'
-                f"<p><b>Goal:</b> {inline(exercise.goal)}</p><p><b>Starter:</b></p>{code(exercise.starter)}"
+                f"<p><b>Goal:</b> {inline(exercise.goal)}</p>"
+                f"<p><b>Starter:</b></p>{code(exercise.starter)}"
                 f"{answer if solved else room}</div>"
             )
     title = "Exercises with hints and solutions" if solved else "Exercises"
