@@ -8,6 +8,7 @@ as plain text. The map of the vocabulary is in `token_map`.
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .figures import worded
-from .tokens import visible
+from .tokens import short, visible
 
 VEGALITE_MIME = "application/vnd.vegalite.v5+json"  # the newest that JupyterLab 4 draws by itself
 VEGALITE_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
@@ -31,6 +32,7 @@ SERIES_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7A4A00", "#44444
 INK = "#222222"
 FONT = "DejaVu Sans, Verdana, sans-serif"
 LONGEST = 160  # characters of a label
+MOST_BINS = 1_000  # of a histogram
 MOST_CELLS = 5_000  # of a heatmap; more can neither be read nor be drawn in reasonable time
 #: Where black numbers on a colour scale give way to white ones, as shares of its top: at least
 #: 4.5:1 contrast in every cell. Cosines are dark at both ends, magnitudes only near 0.
@@ -441,6 +443,82 @@ def lines(
         drawn += base.mark_text(dy=-12, fontSize=12).encode(text="label:N")
     heading = _heading(title, subtitle)
     return styled(drawn.properties(title=heading, width=width, height=280, description=description))
+
+
+@worded
+def histogram(
+    samples: Mapping[str, ArrayLike],
+    *,
+    step: float,
+    title: str,
+    description: str,
+    x_title: str,
+    y_title: str,
+    series_title: str,
+    subtitle: str = "",
+    width: int = 560,
+) -> alt.LayerChart:
+    """Several samples as outlined histograms, one over the other.
+
+    They differ in colour and in the dashes of the outline. What is drawn, and stored in a notebook,
+    are the shares of the bins, not the values.
+
+    Args:
+        samples: values (n,) by the name of their sample, at least one value each.
+        step: width of a bin; bins begin at multiples of it.
+        width: of the plot in pixels.
+
+    Raises:
+        ValueError: there are no samples, `step` is not a positive number, or a sample has no
+            values or one that is not finite.
+    """
+    if not samples or not (np.isfinite(step) and step > 0):
+        raise ValueError(f"give samples and a positive step, not {len(samples)} and {step}")
+    values = {name: np.asarray(sample, dtype=float).ravel() for name, sample in samples.items()}
+    for name, sample in values.items():
+        if not sample.size or not np.isfinite(sample).all():
+            raise ValueError(f"{short(name)} has no values, or one that is NaN or infinite")
+    every = np.concatenate(list(values.values()))
+    low, high = (int(edge) for edge in (np.floor(every.min() / step), np.ceil(every.max() / step)))
+    if high - low > MOST_BINS:
+        raise ValueError(f"a step of {step} makes {high - low:,} bins; choose a larger one")
+    edges = np.arange(low - 1, high + 2) * step  # an empty bin at either end closes the outline
+    bins = pd.concat(
+        pd.DataFrame(
+            {
+                "sample": label(name),
+                "x": edges[:-1].round(6),
+                "share": (np.histogram(sample, edges)[0] / sample.size).round(5),
+            }
+        )
+        for name, sample in values.items()
+    )
+    names = [label(name) for name in values]
+    legend = axis_title(series_title)
+    colours = alt.Scale(domain=names, range=SERIES_COLOURS[: len(names)])
+    dashes = alt.Scale(domain=names, range=[[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]][: len(names)])
+    base = alt.Chart(bins).encode(
+        x=alt.X("x:Q", title=axis_title(x_title)),
+        y=alt.Y("share:Q", title=axis_title(y_title), axis=alt.Axis(format="%"), stack=None),
+        color=alt.Color("sample:N", title=legend, sort=names, scale=colours),
+        tooltip=[
+            alt.Tooltip("sample:N", title=legend),
+            "x:Q",
+            alt.Tooltip("share:Q", format=".1%"),
+        ],
+    )
+    fill = alt.Fill("sample:N", title=legend, sort=names, scale=colours)
+    areas = base.mark_area(interpolate="step-after", opacity=0.2).encode(fill=fill)
+    outlines = base.mark_line(interpolate="step-after", strokeWidth=2).encode(
+        color=alt.Color("sample:N", title=legend, sort=names, scale=colours),
+        strokeDash=alt.StrokeDash("sample:N", title=legend, sort=names, scale=dashes),
+    )
+    heading = _heading(title, subtitle)
+    return styled(
+        (areas + outlines).properties(
+            title=heading, width=width, height=260, description=description
+        )
+    )
 
 
 @worded

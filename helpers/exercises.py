@@ -6,7 +6,7 @@ give. It never raises: an answer that breaks is told what broke.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -344,34 +344,57 @@ def check_nearest_tokens(
     )
 
 
-def check_pieces(answer: Any, tokenizer: Any, words: Sequence[str]) -> Feedback:
-    """Notebook 2: how many tokens each of `words` becomes, as a dictionary."""
-    if answer is ...:
-        return NOT_STARTED
-    right = {word: len(tokenizer.tokenize(word)) for word in words}
-    if not isinstance(answer, dict) or set(answer) != set(words):
-        return _hint(f"Give a dictionary with exactly these words as keys: {list(words)}")
-    if any(not isinstance(value, (int, np.integer)) for value in answer.values()):
-        return _hint(
-            "Every value has to be a whole number: len(tokenizer.tokenize(word)), "
-            "not the list of pieces itself."
-        )
-    if answer == right:
-        return _right(
-            "Frequent words have a row of their own; rare ones are assembled from pieces."
-        )
-    if answer == {word: len(tokenizer(word)["input_ids"]) for word in words}:
-        return _hint("Two too many for each word: you counted [CLS] and [SEP].")
-    if answer == {word: len(word) for word in words}:
-        return _hint("You counted letters. The pieces come from tokenizer.tokenize(word).")
-    if all(value == 1 for value in answer.values()):
-        return _hint(
-            "Not every word has a row of its own: look at tokenizer.tokenize(word) for each."
-        )
-    wrong = [word for word in words if answer[word] != right[word]]
-    return _hint(
-        f"{len(right) - len(wrong)} of {len(right)} are right. Look at {wrong[0]!r} again."
-    )
+def _fewest(word: str, known: Container[str], *, marks: bool = True) -> int | None:
+    """The fewest pieces that make up `word`; with `marks`, those inside it begin with `##`."""
+    best: list[int | None] = [0]  # for the first 0, 1, 2, ... letters
+    for end in range(1, len(word) + 1):
+        fits = [
+            before + 1
+            for start, before in enumerate(best)
+            if before is not None and ("##" * (marks and start > 0) + word[start:end] in known)
+        ]
+        best.append(min(fits, default=None))
+    return best[-1]
+
+
+def check_fewest(function: Callable[[str], Any], known: Container[str]) -> Feedback:
+    """Notebook 2: `function(word)` gives the fewest pieces of `known` that make up `word`.
+
+    None if there are none. Pieces inside a word begin with `##`.
+
+    >>> check_fewest(lambda word: 3, {"he", "hed", "##d", "##ging"})
+    ✗ Not yet. 'hedging': 2 pieces are enough, not 3. Try every first piece, not only the longest.
+    """
+    for word in ("hedging", "midstream", "disappoints", "uninterested", "interest"):
+        right = _fewest(word, known)
+        if right is None:  # another vocabulary
+            continue
+        result, trouble = _call(function, word)
+        if trouble:
+            return trouble
+        value = _whole([result])
+        if value is None:
+            return _hint(f"{word!r}: give one whole number, how many pieces there are.")
+        if value[0] == right:
+            continue
+        if value[0] > right:
+            return _hint(
+                f"{word!r}: {right} pieces are enough, not {value[0]}. Try every first piece, not "
+                "only the longest."
+            )
+        if value[0] == _fewest(word, known, marks=False):
+            return _hint(
+                f"{word!r}: inside a word only pieces with ## count, and then {right} are needed."
+            )
+        return _hint(f"{word!r}: {value[0]} pieces cannot make it up, it takes {right}.")
+    unknown = "a\u2d00"  # a letter that the vocabulary lacks
+    try:
+        result = function(unknown)
+    except Exception as error:  # whatever a learner's code raises is shown to the learner
+        return _hint(f"{unknown!r}: your function stopped with {type(error).__name__}: {error}")
+    if result is not None:
+        return _hint(f"No pieces make up {unknown!r}: the result has to be None, not {result!r}.")
+    return _right("Greedy is fast, and nearly always as short: it fails on few real words.")
 
 
 # --- notebook 3 -----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What every stored notebook promises; that it runs again is checked by nbval on `notebooks/`."""
 
 import re
+import zlib
 
 import nbformat
 import pytest
@@ -115,3 +116,24 @@ def test_starters_run_and_are_not_yet_right(notebook):
     assert len(found) >= 3
     for cell, _ in found:
         assert cell.outputs[-1].data["text/plain"].startswith("✗ Not yet."), cell.id
+
+
+def test_wordpiece_by_hand_cuts_every_word_as_the_tokenizer_does(encoder):
+    """Words of the vocabulary, beginnings of one glued to ends of another, and odd letters."""
+    (path,) = (path for path in PATHS if path.stem.startswith("02"))
+    cell = next(c for c in nbformat.read(path, as_version=4).cells if c.id == "wordpiece")
+    names = {"tokenizer": encoder.tokenizer}
+    exec(cell.source, names)  # noqa: S102 - the notebook's own code is what is tested
+    whole = [token for token in encoder.tokenizer.get_vocab() if token.isalpha()]
+    latin = sorted(token for token in whole if token.isascii())
+    glued = [a[:4] + b[2:] for a, b in zip(latin, sorted(latin, key=hash_of), strict=True)]
+    words = [*whole, *glued, "aⴀ", "ⴀ"]
+    assert len(words) > 40_000
+    assert not [
+        word for word in words if names["wordpiece"](word) != encoder.tokenizer.tokenize(word)
+    ]
+
+
+def hash_of(word):
+    """A fixed order that has nothing to do with the alphabet."""
+    return zlib.crc32(word.encode())
