@@ -26,17 +26,17 @@ MEASURED = HERE / "measured.json"
 CELL_TIMEOUT_SECONDS = 900
 
 
-def answers() -> dict[str, list[dict[str, str]]]:
-    """The wrong answers in answers.toml by exercise: a list of `answer` (code) and `why`."""
+def answers() -> dict[str, list[dict[str, Any]]]:
+    """The wrong answers in answers.toml by exercise: a list of `answer` (code), `why`, `passes`."""
     with (HERE / "answers.toml").open("rb") as file:
-        found: dict[str, list[dict[str, str]]] = tomllib.load(file)
+        found: dict[str, list[dict[str, Any]]] = tomllib.load(file)
     return {
         key: [{**each, "answer": each["answer"].strip()} for each in every]
         for key, every in found.items()
     }
 
 
-def tried(exercise: lessons.Exercise, wrong: list[dict[str, str]]) -> list[str]:
+def tried(exercise: lessons.Exercise, wrong: list[dict[str, Any]]) -> list[str]:
     """All code that is run for one exercise: the starter, each wrong answer, the solution."""
     before = f"{exercise.given}\n" if exercise.given else ""
     return [
@@ -46,7 +46,7 @@ def tried(exercise: lessons.Exercise, wrong: list[dict[str, str]]) -> list[str]:
     ]
 
 
-def record(lesson: lessons.Lesson, wrong: dict[str, list[dict[str, str]]]) -> dict[str, Any]:
+def record(lesson: lessons.Lesson, wrong: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Run one notebook from the top.
 
     Returns:
@@ -122,17 +122,33 @@ def machine() -> str:
     return words
 
 
-def main() -> int:
-    """Run every notebook and write measured.json, whole or not at all."""
+def recorded() -> dict[str, Any]:
+    """What measured.json holds for all notebooks together.
+
+    Returns:
+        `seconds` of each code cell, `verdicts` of each exercise, and `when` and on which machine
+        each notebook was run.
+    """
+    found: dict[str, Any] = {"seconds": {}, "verdicts": {}, "when": {}}
+    for number, part in json.loads(MEASURED.read_text(encoding="utf-8")).items():
+        found["seconds"].update(part["seconds"])
+        found["verdicts"].update(part["verdicts"])
+        found["when"][number] = f"{part['date']}, {part['machine']}"
+    return found
+
+
+def main(numbers: list[str]) -> None:
+    """Run the notebooks with these numbers, else all; measured.json is written after each."""
     settings.clean_environment()
     os.environ["EMBEDDINGS_HEADLESS"] = "1"
     wrong = answers()
-    found: dict[str, Any] = {"date": date.today().isoformat(), "machine": machine()}
+    stored = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.is_file() else {}
     for lesson in lessons.read_all():
+        if numbers and lesson.number not in {number.lstrip("0") for number in numbers}:
+            continue
         print(f"{lesson.path.name}: running ...", flush=True)
-        for name, part in record(lesson, wrong).items():
-            found.setdefault(name, {}).update(part)
-    text = json.dumps(found, indent=1, ensure_ascii=False)
-    files.write_whole(MEASURED, (text + "\n").encode())
+        about = {"date": date.today().isoformat(), "machine": machine()}
+        stored[lesson.number] = about | record(lesson, wrong)
+        text = json.dumps(stored, indent=1, ensure_ascii=False, sort_keys=True)
+        files.write_whole(MEASURED, (text + "\n").encode())
     print(f"Recorded in {MEASURED.relative_to(PROJECT_ROOT)}")
-    return 0

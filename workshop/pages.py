@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import json
 import re
 from html import escape
 from typing import Any
@@ -148,7 +147,7 @@ def plan_page(plan: schedule.Schedule, start: str, recorded: dict[str, Any]) -> 
 <h2>How to read it</h2>
 <ul>
 <li><b>run</b> is measured: all cells of the section, one after the other, and those of
-sections left out before it, which are run too ({recorded["date"]}, {escape(recorded["machine"])}). On a laptop:
+sections left out before it, which are run too. {_when(recorded)} To measure your machine:
 <code>python run.py workshop pages --measure</code>.</li>
 <li><b>read</b> is estimated: {lessons.WORDS_PER_MINUTE} words of prose or
 {lessons.LINES_PER_MINUTE} lines of code a minute. <b>ask</b> is set by hand: a question to the
@@ -165,6 +164,15 @@ first cell that comes next and choose <i>Run</i>, <i>Run All Above Selected Cell
 {_home(plan)}
 """
     return page(f"{plan.title}: the plan", body)
+
+
+def _when(recorded: dict[str, Any]) -> str:
+    """When and where the notebooks were run: once if it is the same for all of them."""
+    runs: dict[str, list[str]] = {}
+    for number, when in sorted(recorded["when"].items()):
+        runs.setdefault(when, []).append(number)
+    said = (f"notebook {', '.join(numbers)}: {escape(when)}" for when, numbers in runs.items())
+    return f"({'; '.join(said)}.)"
 
 
 def _plan_row(each: schedule.Row, begins: str) -> str:
@@ -228,8 +236,8 @@ what yours says.</p>"""
 def teachers_page(series: list[lessons.Lesson], recorded: dict[str, Any]) -> str:
     """Every exercise, prediction and quiz question with its answers."""
     parts = [
-        f"""<p>Each wrong answer was run in its notebook, and the hint is what the check said
-({recorded["date"]}). Why a learner comes to it is our guess.</p>"""
+        """<p>Each wrong answer was run in its notebook, and the hint is what the check said. Why a
+learner comes to it is our guess.</p>"""
     ]
     wrong = measure.answers()
     for lesson in series:
@@ -244,13 +252,14 @@ def teachers_page(series: list[lessons.Lesson], recorded: dict[str, Any]) -> str
 
 
 def _with_answers(
-    exercise: lessons.Exercise, wrong: list[dict[str, str]], recorded: dict[str, Any]
+    exercise: lessons.Exercise, wrong: list[dict[str, Any]], recorded: dict[str, Any]
 ) -> str:
     starter, *others, right = verdicts(exercise, wrong, recorded)
     rows = [row("the starter as it stands", "", escape(_hint(starter)))]
     for each, said in zip(wrong, others, strict=True):
         shown = f"<pre>{escape(each['answer'])}</pre>"
-        rows.append(row(shown, inline(each["why"]), escape(_hint(said))))
+        hint = f"<b>accepted:</b> {escape(said)}" if each.get("passes") else escape(_hint(said))
+        rows.append(row(shown, inline(each["why"]), hint))
     remark = html(exercise.remark) if exercise.remark else ""
     return f"""<div class="keep"><h3>{inline(exercise.title)}</h3>
 <p><b>Goal:</b> {inline(exercise.goal)}</p>
@@ -260,7 +269,7 @@ def _with_answers(
 
 
 def verdicts(
-    exercise: lessons.Exercise, wrong: list[dict[str, str]], recorded: dict[str, Any]
+    exercise: lessons.Exercise, wrong: list[dict[str, Any]], recorded: dict[str, Any]
 ) -> list[str]:
     """What the check said to the starter, to each wrong answer and to the solution.
 
@@ -371,7 +380,7 @@ def make(start: str | None = None) -> dict[str, str]:
             message names it.
     """
     series, plan, talk = lessons.read_all(), schedule.read_plan(), schedule.read_talk()
-    recorded = json.loads(measure.MEASURED.read_text(encoding="utf-8"))
+    recorded = measure.recorded()
     if faults := misfits(series, plan, talk, recorded):
         raise ValueError("\n".join(faults))
     plans = schedule.schedules(series, plan, talk, recorded["seconds"])
@@ -427,12 +436,14 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument(
         "--measure",
-        action="store_true",
-        help="first run every notebook: times of cells, what checks say (3 minutes or more)",
+        nargs="*",
+        metavar="N",
+        help="first run the notebooks with these numbers, else all: times of cells, what checks "
+        "say (3 minutes or more)",
     )
     options = parser.parse_args(arguments)
-    if options.measure:
-        measure.main()
+    if options.measure is not None:
+        measure.main(options.measure)
     try:
         made = make(options.start)
     except ValueError as error:
