@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .figures import worded
+from .settings import is_projected
 from .tokens import short, visible
 
 VEGALITE_MIME = "application/vnd.vegalite.v5+json"  # the newest that JupyterLab 4 draws by itself
@@ -38,6 +39,18 @@ MOST_CELLS = 5_000  # of a heatmap; more can neither be read nor be drawn in rea
 #: 4.5:1 contrast in every cell. Cosines are dark at both ends, magnitudes only near 0.
 DARK_BELOW, DARK_ABOVE = -0.79, 0.87
 DARK_MAGNITUDE = 0.43
+#: How much larger charts are on a projector: labels of axes have 16 pixels instead of 12.
+PROJECTED = 4 / 3
+#: A plot grows by no more, so that every chart of the series fits a screen of 1,280 pixels.
+MOST_ADDED = 100
+#: Further properties that are lengths in pixels. `size` is one for texts and bars, but
+#: an area for points.
+LENGTHS = {
+    *("fontSize", "labelFontSize", "titleFontSize", "subtitleFontSize", "labelLimit"),
+    *("dx", "dy", "strokeWidth", "spacing", "padding"),
+}
+AREAS = {"symbolSize"}
+POINTS = {"point", "circle", "square"}
 
 ChartType = TypeVar("ChartType", bound=alt.TopLevelMixin)
 
@@ -86,7 +99,7 @@ def _heading(title: str, subtitle: str) -> alt.Title:
 
 
 def styled(chart: ChartType) -> ChartType:
-    """`chart` in the look of the series.
+    """`chart` in the look of the series, larger where it is projected.
 
     Every colour is set: JupyterLab's dark theme would otherwise write white on white.
     """
@@ -99,17 +112,86 @@ def styled(chart: ChartType) -> ChartType:
         "labelLimit": 220,
     }
     text = {"labelColor": INK, "titleColor": INK}
-    return (
+    # Vega-Lite's own limit, which has to grow with the letters
+    legend: dict[str, Any] = {"labelLimit": 160} if is_projected() else {}
+    chart = (
         chart.configure(font=FONT, background="white")
         .configure_axis(**axis, **text)
         .configure_title(
             fontSize=15, anchor="start", color=INK, subtitleFontSize=12, subtitleColor="#444444"
         )
-        .configure_legend(labelFontSize=12, titleFontSize=12, **text)
+        .configure_legend(labelFontSize=12, titleFontSize=12, **legend, **text)
         .configure_header(labelFontSize=12, titleFontSize=12, **text)
         .configure_text(color=INK)
         .configure_view(stroke="#dddddd")
     )
+    return enlarged(chart, PROJECTED) if is_projected() else chart
+
+
+def magnification() -> float:
+    """How much larger letters are drawn: `PROJECTED` for a room, else 1."""
+    return PROJECTED if is_projected() else 1.0
+
+
+def room(pixels: int) -> int:
+    """How much of a plot's width or height labels of usual size have: less where it is projected.
+
+    There, letters grow by `PROJECTED`, but a plot by at most `MOST_ADDED` pixels.
+    """
+    if not is_projected():
+        return pixels
+    return int(min(pixels * PROJECTED, pixels + MOST_ADDED) / PROJECTED)
+
+
+def enlarged(part: Any, factor: float, *, mark: str = "", inherited: str = "") -> Any:
+    """A chart, or part of one, with every length multiplied by a factor; data are left alone.
+
+    Plots grow by at most `MOST_ADDED` pixels in either direction.
+
+    Args:
+        mark: what the part draws, such as `"text"`.
+        inherited: the property that a bare `value` inside the part belongs to.
+
+    >>> enlarged({"width": 300, "encoding": {"size": {"value": 90}}}, 2, mark="point")
+    {'width': 400, 'encoding': {'size': {'value': 360}}}
+    """
+    if isinstance(part, list):
+        return [enlarged(item, factor, mark=mark, inherited=inherited) for item in part]
+    if not isinstance(part, (dict, alt.SchemaBase)):
+        return part
+    held = part if isinstance(part, dict) else part._kwds
+    drawn = held.get("mark", mark)
+    drawn = drawn if isinstance(drawn, str) else str(_given(drawn, "type") or mark)
+    larger = {}
+    for name, value in held.items():
+        meant = inherited if name == "value" else name
+        if name in ("data", "datasets", "scale", "params") or value is alt.Undefined:
+            larger[name] = value
+        elif isinstance(value, bool) or not isinstance(value, (int, float)):
+            larger[name] = enlarged(
+                value, factor, mark=drawn, inherited="size" if name == "size" else inherited
+            )
+        elif meant in AREAS or (meant == "size" and drawn in POINTS):
+            larger[name] = value * factor**2
+        elif meant in ("width", "height"):
+            larger[name] = min(value * factor, value + MOST_ADDED)
+        elif meant in LENGTHS or meant == "size":
+            larger[name] = value * factor
+        else:
+            larger[name] = value
+    if isinstance(part, dict):
+        return larger
+    copy = part.copy(deep=False)
+    for name, value in larger.items():
+        copy[name] = value
+    return copy
+
+
+def _given(part: Any, name: str) -> Any:
+    """A property of part of a chart; None if it has no such property."""
+    held = part if isinstance(part, dict) else getattr(part, "_kwds", {})
+    value = held.get(name)
+    return None if value is alt.Undefined else value
 
 
 # --- the renderer -------------------------------------------------------------------------------
@@ -347,17 +429,19 @@ def show_heatmaps(
     import seaborn
     from IPython.display import display
 
-    size = (6.4 * len(matrices), 5.6)
-    figure, axes = plt.subplots(1, len(matrices), figsize=size, layout="constrained")
-    bar = {"label": _no_math(value_title), "shrink": 0.8}
-    low, high = (None, None) if span is None else span
-    for axis, (name, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
-        values = np.asarray(matrix, dtype=float)
-        ticks = [str(i + 1) for i in range(len(values))]
-        look = {"xticklabels": ticks, "yticklabels": ticks, "vmin": low, "vmax": high}
-        seaborn.heatmap(values, ax=axis, cmap="cividis", square=True, cbar_kws=bar, **look)
-        axis.set(title=_no_math(name), xlabel=_no_math(x_title), ylabel=_no_math(y_title))
-    figure.suptitle(_no_math(title))
+    letters: Any = {"font.size": 14.5} if is_projected() else {}  # points: 16 pixels at 80 dpi
+    with plt.rc_context(letters):
+        size = (6.4 * len(matrices), 5.6)
+        figure, axes = plt.subplots(1, len(matrices), figsize=size, layout="constrained")
+        bar = {"label": _no_math(value_title), "shrink": 0.8}
+        low, high = (None, None) if span is None else span
+        for axis, (name, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
+            values = np.asarray(matrix, dtype=float)
+            ticks = [str(i + 1) for i in range(len(values))]
+            look = {"xticklabels": ticks, "yticklabels": ticks, "vmin": low, "vmax": high}
+            seaborn.heatmap(values, ax=axis, cmap="cividis", square=True, cbar_kws=bar, **look)
+            axis.set(title=_no_math(name), xlabel=_no_math(x_title), ylabel=_no_math(y_title))
+        figure.suptitle(_no_math(title))
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=80, facecolor="white")
     plt.close(figure)

@@ -21,6 +21,7 @@ CLEAN_ENVIRONMENT = {
     "EMBEDDINGS_DEVICE": "cpu",
     "EMBEDDINGS_THEME": "light",
     "EMBEDDINGS_HEADLESS": "1",
+    "EMBEDDINGS_PROJECTOR": "0",
     "PYTHON_DOTENV_DISABLED": "1",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -55,6 +56,11 @@ def is_live() -> bool:
     if choice("EMBEDDINGS_HEADLESS") not in ("", "0"):
         return False
     return any(name in os.environ for name in FRONT_ENDS)
+
+
+def is_projected() -> bool:
+    """Whether charts are drawn larger, for a room: `EMBEDDINGS_PROJECTOR=1`."""
+    return choice("EMBEDDINGS_PROJECTOR") not in ("", "0")
 
 
 def clean_environment() -> None:

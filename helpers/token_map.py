@@ -14,7 +14,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from .charts import EMBED, axis_title, label, picture, styled
+from .charts import EMBED, axis_title, label, magnification, picture, room, styled
 from .figures import worded
 from .settings import is_live
 from .similarity import nearest
@@ -186,11 +186,11 @@ def chart(
     Raises:
         ValueError: no token of `frame` has one of the ids.
     """
-    ringed = _marked(frame, highlight or [], width, height)
+    ringed = _marked(frame, highlight or [], room(width), room(height))
     marked = alt.param(name="marked", value=ringed)
     zoom = alt.selection_interval(bind="scales", name="zoom")
     shown = frame.assign(token=[label(token) for token in frame["token"]]).round({"x": 2, "y": 2})
-    x, y = _map_scales(frame, width, height)[0]
+    x, y = _map_scales(frame, room(width), room(height))[0]
     places: dict[str, Any] = {
         "x": alt.X("x:Q", title=axis_title(x_title), axis=AXIS, scale=x),
         "y": alt.Y("y:Q", title=axis_title(y_title), axis=AXIS, scale=y),
@@ -225,12 +225,14 @@ def chart(
 
 
 def _own(field: str) -> alt.ExprRef:
-    """The field of each row as a property of its mark."""
-    return alt.ExprRef(f"datum.{field}")
+    """A length that is a field of each row; expressions grow here, not in `charts.enlarged`."""
+    return alt.ExprRef(f"datum.{field} * {magnification()}")
 
 
 def _of_first(first: Any, others: Any) -> alt.ExprRef:
-    """A property of a mark that is different for the token searched for."""
+    """A property of a mark that is different for the token searched for; a number is a length."""
+    if not isinstance(first, str):
+        first, others = first * magnification(), others * magnification()
     return alt.ExprRef(f"datum.rank == 0 ? {first} : {others}")
 
 
@@ -346,13 +348,14 @@ def region(
         token=[label(name) for name in near["token"]],
         rank=np.where(near["token"] == token, 0, np.where(ringed, 1, 2)),
     ).sort_values("rank", kind="stable")  # names are given in this order
-    (x, across), (y, up) = _scale(near["x"], width, 60), _scale(near["y"], height, 25)
+    plot = np.array([room(width), room(height)])  # in pixels of letters of usual size
+    (x, across), (y, up) = _scale(near["x"], plot[0], 60), _scale(near["y"], plot[1], 25)
     found = _places(
-        np.column_stack([across, height - up]),
+        np.column_stack([across, plot[1] - up]),
         list(near["token"]),
         [FIRST_SIZE * BOLD if rank == 0 else SIZE - 1 for rank in near["rank"]],
         NEXT_TO_IT,
-        np.array([width, height]),
+        plot,
     )
     nowhere = dict.fromkeys(PLACE, 0.0)
     near = near.assign(
@@ -461,7 +464,7 @@ def _live_map(
         except ValueError as error:
             answer.value = escape(str(error), quote=False)
             return
-        drawn_again = _marked(frame, found, WIDTH, HEIGHT)
+        drawn_again = _marked(frame, found, room(WIDTH), room(HEIGHT))
         live.params.marked = drawn_again
         # where the page is loaded again, the chart starts from this
         next(s for s in live.spec["signals"] if s["name"] == "marked")["value"] = drawn_again

@@ -5,6 +5,8 @@ import sys
 
 #: Each command is a module of this package with `main(arguments) -> exit status`.
 COMMANDS: dict[str, str] = {
+    "copy": "working copies of the notebooks, which updates of the series never destroy",
+    "projector": "larger text in JupyterLab and in charts, for the back row",
     "pages": "pages to print: plan, answers, handout, exercises, helpers' sheet",
 }
 

@@ -113,27 +113,26 @@ def _run(client: NotebookClient, code: str) -> list[nbformat.NotebookNode]:
     return cell.outputs
 
 
-def machine() -> str:
-    """The machine in words, and how busy it was: what a time is worth without that is little."""
+def machine() -> dict[str, Any]:
+    """The machine in words, and its load average, where the system knows one: how busy it was."""
     words = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
-    words += f", Python {platform.python_version()}"
-    if hasattr(os, "getloadavg"):
-        words += f", load average {os.getloadavg()[0]:.1f} before the first cell"
-    return words
+    load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
+    return {"machine": f"{words}, Python {platform.python_version()}", "load": load}
 
 
 def recorded() -> dict[str, Any]:
     """What measured.json holds for all notebooks together.
 
     Returns:
-        `seconds` of each code cell, `verdicts` of each exercise, and `when` and on which machine
-        each notebook was run.
+        `seconds` of each code cell, `verdicts` of each exercise, the days and machines of the runs
+        (`where`), and the load averages before each.
     """
-    found: dict[str, Any] = {"seconds": {}, "verdicts": {}, "when": {}}
-    for number, part in json.loads(MEASURED.read_text(encoding="utf-8")).items():
+    found: dict[str, Any] = {"seconds": {}, "verdicts": {}, "where": [], "loads": []}
+    for part in json.loads(MEASURED.read_text(encoding="utf-8")).values():
         found["seconds"].update(part["seconds"])
         found["verdicts"].update(part["verdicts"])
-        found["when"][number] = f"{part['date']}, {part['machine']}"
+        found["where"].append(f"{part['date']}, {part['machine']}")
+        found["loads"].append(part["load"])
     return found
 
 
@@ -147,7 +146,7 @@ def main(numbers: list[str]) -> None:
         if numbers and lesson.number not in {number.lstrip("0") for number in numbers}:
             continue
         print(f"{lesson.path.name}: running ...", flush=True)
-        about = {"date": date.today().isoformat(), "machine": machine()}
+        about = {"date": date.today().isoformat(), **machine()}
         stored[lesson.number] = about | record(lesson, wrong)
         text = json.dumps(stored, indent=1, ensure_ascii=False, sort_keys=True)
         files.write_whole(MEASURED, (text + "\n").encode())

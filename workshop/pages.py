@@ -163,16 +163,16 @@ thread. Slack is for what took longer, not for more sections.</li>
 first cell that comes next and choose <i>Run</i>, <i>Run All Above Selected Cell</i>.</p>
 {_home(plan)}
 """
-    return page(f"{plan.title}: the plan", body)
+    return page(f"{plan.title}: the plan", body, compact=True)
 
 
 def _when(recorded: dict[str, Any]) -> str:
-    """When and where the notebooks were run: once if it is the same for all of them."""
-    runs: dict[str, list[str]] = {}
-    for number, when in sorted(recorded["when"].items()):
-        runs.setdefault(when, []).append(number)
-    said = (f"notebook {', '.join(numbers)}: {escape(when)}" for when, numbers in runs.items())
-    return f"({'; '.join(said)}.)"
+    """When and where the notebooks were run, and how busy the machine was."""
+    said = "; ".join(sorted(set(recorded["where"])))
+    loads = [load for load in recorded["loads"] if load is not None]
+    if loads and max(loads) >= 1:
+        said += f"; other programs were running, load average {min(loads)} to {max(loads)}"
+    return f"({escape(said)}.)"
 
 
 def _plan_row(each: schedule.Row, begins: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from . import lessons
 
 HERE = Path(__file__).parent
+MEASURED = "measured.json: python run.py workshop pages --measure"
 AT_HOME = ("whats-next", "further-reading")  # parts of a notebook that no plan teaches
 
 
@@ -107,11 +108,10 @@ def _schedule(
                 home.append(section)
                 skipped += section.cells
                 continue
-            run = sum(
-                _entry(seconds, cell, "measured.json: python run.py workshop pages --measure")
-                for cell in (*skipped, *section.cells)
-            )
-            skipped = []
+            run = 0.0
+            if section.cells:
+                run = sum(_entry(seconds, cell, MEASURED) for cell in (*skipped, *section.cells))
+                skipped = []
             sessions[entry[which]].append(_row(section, lesson, entry, plan, talk, run / 60))
             if not entry.get("exercise", True):
                 home_exercises += section.exercises
