@@ -90,7 +90,7 @@ def texts(function):
     """The pieces of text in what a function says, without its docstring and single words."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     said = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-    pieces = [text for text in said if isinstance(text, str) and len(text.split()) > 2]
+    pieces = [text for text in said if isinstance(text, str) and len(text.split()) > 1]
     return [piece.strip() for piece in pieces if piece != ast.get_docstring(tree.body[0], False)]
 
 
@@ -115,6 +115,21 @@ def test_no_recorded_hint_is_one_that_its_check_gives_no_longer(series, recorded
             known = texts(getattr(checks, exercise.check)) + common
             for code, verdict in recorded["verdicts"][exercise.key][:-1]:
                 assert any(piece in verdict for piece in known), (exercise.key, code, RENEW)
+
+
+def test_every_figure_that_a_teacher_says_stands_in_the_notebook(series):
+    figure = re.compile(r"(?<![\d.])\d+\.\d+")
+    wrong = []
+    for lesson in series:
+        cells = nbformat.read(lesson.path, as_version=4).cells
+        known = figure.findall(" ".join(c.source for c in cells if c.cell_type == "markdown"))
+        for key, said in schedule.read_talk().items():
+            if key.startswith(lesson.number):
+                for one in figure.findall(" ".join((said["ask"], said["say"]))):
+                    places = len(one.partition(".")[2])
+                    if one not in {f"{float(other):.{places}f}" for other in known}:
+                        wrong.append(f"{key}: {one}")
+    assert not wrong, "correct these in workshop/talk.toml"
 
 
 # --- the plan -------------------------------------------------------------------------------------
@@ -300,7 +315,8 @@ def test_the_helpers_sheet_has_every_failure_of_the_main_page_and_of_the_report(
 
 @pytest.mark.browser
 @pytest.mark.parametrize(
-    ("name", "sheets"), [("handout.html", 1), ("drills.html", 1), ("helpers.html", 2)]
+    ("name", "sheets"),
+    [("handout.html", 1), ("drills.html", 1), ("helpers.html", 2), ("plan-half-day.html", 1)],
 )
 def test_a_page_fits_on_its_sheets_of_a4(name, sheets, tmp_path):
     browser = shutil.which("chromium") or shutil.which("google-chrome")

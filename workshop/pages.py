@@ -230,7 +230,7 @@ what yours says.</p>"""
             if section.key in talk
         ]
         parts.append(table(["section", "ask", "expect", "say"], rows, [16, 26, 22, 36]))
-    return page("What to ask the room", "\n".join(parts))
+    return page("What to ask the room", "\n".join(parts), compact=True)
 
 
 def teachers_page(series: list[lessons.Lesson], recorded: dict[str, Any]) -> str:
@@ -245,10 +245,16 @@ learner comes to it is our guess.</p>"""
         parts += [
             _with_answers(each, wrong.get(each.key, []), recorded) for each in lesson.exercises
         ]
-        rows = [row(inline(each.question), html(each.answer)) for each in lesson.predictions]
+        rows = [
+            row(inline(_capital(each.question)), html(each.answer)) for each in lesson.predictions
+        ]
         parts.append("<h3>Predictions</h3>" + table(["predict", "answer"], rows, [34, 66]))
         parts += ["<h3>Quiz</h3>", *(_quiz(each) for each in lesson.questions)]
     return page("Answers for teachers", "\n".join(parts), compact=True)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _with_answers(
