@@ -253,6 +253,29 @@ def test_an_exercise_without_a_check_is_refused_by_its_name(tmp_path):
         exercise.check  # noqa: B018
 
 
+def test_caches_are_empty_while_measuring_and_back_afterwards(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "CACHE", tmp_path / ".cache")
+    monkeypatch.setattr(measure, "ASIDE", tmp_path / "output" / "aside")
+    with measure.empty_caches():
+        (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "mine").write_text("kept")
+    with pytest.raises(RuntimeError), measure.empty_caches():
+        assert not measure.CACHE.exists()
+        measure.CACHE.mkdir()
+        raise RuntimeError
+    assert (measure.CACHE / "mine").read_text() == "kept" and not measure.ASIDE.exists()
+    measure.CACHE.rename(measure.ASIDE)  # a run that was killed
+    measure.CACHE.mkdir()
+    with measure.empty_caches():
+        assert (measure.ASIDE / "mine").exists()
+    assert (measure.CACHE / "mine").exists()
+
+
+def test_a_notebook_that_does_not_exist_is_not_measured():
+    with pytest.raises(SystemExit, match="no notebook '7'"):
+        measure.main(["07"])
+
+
 @pytest.mark.slow
 def test_answers_are_run_in_their_notebook_and_leave_its_variables_alone(tmp_path):
     setup = (

@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,8 @@ from . import lessons
 
 HERE = Path(__file__).parent
 MEASURED = HERE / "measured.json"
+CACHE = PROJECT_ROOT / ".cache"
+ASIDE = PROJECT_ROOT / "output" / "cache-aside"  # git ignores it
 CELL_TIMEOUT_SECONDS = 900
 
 
@@ -126,7 +131,12 @@ def recorded() -> dict[str, Any]:
     Returns:
         `seconds` of each code cell, `verdicts` of each exercise, the days and machines of the runs
         (`where`), and the load averages before each.
+
+    Raises:
+        ValueError: nothing has been recorded.
     """
+    if not MEASURED.is_file():
+        raise ValueError("measured.json is missing; run: python run.py workshop pages --measure")
     found: dict[str, Any] = {"seconds": {}, "verdicts": {}, "where": [], "loads": []}
     for part in json.loads(MEASURED.read_text(encoding="utf-8")).values():
         found["seconds"].update(part["seconds"])
@@ -136,18 +146,50 @@ def recorded() -> dict[str, Any]:
     return found
 
 
+@contextmanager
+def empty_caches() -> Iterator[None]:
+    """Put `.cache` aside, as on a learner's first run, and back again."""
+    if ASIDE.exists():  # from a run that was killed
+        shutil.rmtree(CACHE, ignore_errors=True)
+        ASIDE.rename(CACHE)
+    if CACHE.exists():
+        ASIDE.parent.mkdir(exist_ok=True)
+        CACHE.rename(ASIDE)
+    try:
+        yield
+    finally:
+        if ASIDE.exists():
+            shutil.rmtree(CACHE, ignore_errors=True)
+            ASIDE.rename(CACHE)
+
+
 def main(numbers: list[str]) -> None:
-    """Run the notebooks with these numbers, else all; measured.json is written after each."""
+    """Run the notebooks with these numbers, else all; measured.json is written after each.
+
+    Raises:
+        SystemExit: there is no such notebook, or one could not be run to its end.
+    """
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError
+
+    series = {lesson.number: lesson for lesson in lessons.read_all()}
+    chosen = [number.lstrip("0") for number in numbers] or list(series)
+    if unknown := set(chosen) - set(series):
+        raise SystemExit(f"There is no notebook {min(unknown)!r}; there are {', '.join(series)}.")
     settings.clean_environment()
     os.environ["EMBEDDINGS_HEADLESS"] = "1"
     wrong = answers()
     stored = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.is_file() else {}
-    for lesson in lessons.read_all():
-        if numbers and lesson.number not in {number.lstrip("0") for number in numbers}:
-            continue
-        print(f"{lesson.path.name}: running ...", flush=True)
+    for number in chosen:
+        name = series[number].path.name
+        print(f"{name}: running ...", flush=True)
         about = {"date": date.today().isoformat(), **machine()}
-        stored[lesson.number] = about | record(lesson, wrong)
+        try:
+            with empty_caches():
+                stored[number] = about | record(series[number], wrong)
+        except (CellExecutionError, CellTimeoutError, RuntimeError) as error:
+            raise SystemExit(
+                f"{name} could not be run; its record is unchanged.\n{error}"
+            ) from None
         text = json.dumps(stored, indent=1, ensure_ascii=False, sort_keys=True)
         files.write_whole(MEASURED, (text + "\n").encode())
     print(f"Recorded in {MEASURED.relative_to(PROJECT_ROOT)}")

@@ -146,14 +146,14 @@ def plan_page(plan: schedule.Schedule, start: str, recorded: dict[str, Any]) -> 
 {table(head, rows, [7, 41, 6, 6, 6, 9, 6, 6, 13])}
 <h2>How to read it</h2>
 <ul>
-<li><b>run</b> is measured: all cells of the section, one after the other, and those of
-sections left out before it, which are run too. {_when(recorded)} To measure your machine:
-<code>python run.py workshop pages --measure</code>.</li>
+<li><b>run</b> is measured with empty caches, as on a first run: all cells of the section, one after
+the other, and those of sections left out before it, which are run too. {_when(recorded)} To measure
+your machine: <code>python run.py workshop pages --measure</code>.</li>
 <li><b>read</b> is estimated: {lessons.WORDS_PER_MINUTE} words of prose or
 {lessons.LINES_PER_MINUTE} lines of code a minute. <b>ask</b> is set by hand: a question to the
 room, the predictions, the quiz.</li>
-<li><b>exercise</b> is a range set by hand; <b>all</b> counts its upper end. Do not shorten it: in
-comparable courses 15 minutes are often too few and 20 are needed.</li>
+<li><b>exercise</b> is a range set by hand; <b>all</b> counts its upper end. Do not
+shorten it: teachers of comparable courses say that exercises get too little time.</li>
 <li><b>cut</b>: if you are late, leave out what has a 1, then 2, then 3. What has none carries the
 thread. Slack is for what took longer, not for more sections.</li>
 <li><b>actual</b>: write down the minutes that it took. Next time they are the better plan.</li>
@@ -229,7 +229,7 @@ what yours says.</p>"""
             for section in lesson.sections
             if section.key in talk
         ]
-        parts.append(table(["section", "ask", "expect", "say"], rows, [16, 26, 22, 36]))
+        parts.append(table(["section", "ask", "expect", "say"], rows, [13, 25, 21, 41]))
     return page("What to ask the room", "\n".join(parts), compact=True)
 
 
