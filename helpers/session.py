@@ -47,6 +47,14 @@ def start(*packages: str) -> Console:
     return console
 
 
+def fold() -> None:
+    """Begin an output that is stored folded, so that its preview does not tell the answer.
+
+    JupyterLab writes the first line that is not empty beside a folded output; this one is a space.
+    """
+    print(" ")
+
+
 def _explain_errors() -> None:
     """Let the kernel say what to do about an error of the endpoint, and never show a key in one."""
     from IPython import get_ipython

@@ -6,6 +6,7 @@ import zlib
 import nbformat
 import pytest
 
+from helpers import session
 from tests.support import notebooks
 from tests.support.lessons import PATHS, exercises
 from tests.support.notebooks import code_cells
@@ -111,6 +112,15 @@ def test_the_answer_to_every_prediction_is_folded(notebook):
     assert len(folded) >= predictions
 
 
+def test_the_preview_of_a_folded_output_is_empty(notebook):
+    """JupyterLab writes the first line of a folded output that is not empty beside it."""
+    for cell in code_cells(notebook):
+        if cell.metadata.get("jupyter", {}).get("outputs_hidden"):
+            first = cell.outputs[0]
+            assert first.output_type == "stream", cell.id
+            assert next(line for line in first.text.split("\n") if line) == " ", cell.id
+
+
 def test_starters_run_and_are_not_yet_right(notebook):
     found = exercises(notebook)
     assert len(found) >= 3
@@ -122,7 +132,7 @@ def test_wordpiece_by_hand_cuts_every_word_as_the_tokenizer_does(encoder):
     """Words of the vocabulary, beginnings of one glued to ends of another, and odd letters."""
     (path,) = (path for path in PATHS if path.stem.startswith("02"))
     cell = next(c for c in nbformat.read(path, as_version=4).cells if c.id == "wordpiece")
-    names = {"tokenizer": encoder.tokenizer}
+    names = {"tokenizer": encoder.tokenizer, "session": session}
     exec(cell.source, names)  # noqa: S102 - the notebook's own code is what is tested
     whole = [token for token in encoder.tokenizer.get_vocab() if token.isalpha()]
     latin = sorted(token for token in whole if token.isascii())

@@ -173,7 +173,7 @@ class Lesson:
             for cell in self.stored.cells
             if cell.metadata.get("jupyter", {}).get("outputs_hidden")
         ]
-        self.folded = None
+        self.folded, self.previews = None, []
 
     def open(self, theme="Light", zoom=1):
         """A new tab on the same kernel, with the outputs of predictions unfolded."""
@@ -199,6 +199,9 @@ class Lesson:
         if self.folded is None:
             placeholders = [(name, ".jp-OutputPlaceholder") for name in self.predicted]
             self.folded = [n for n, place in placeholders if self.cell(n).locator(place).count()]
+            self.previews = [
+                self.cell(n).locator(".jp-PlaceholderText").inner_text() for n in self.folded
+            ]
         self.page.evaluate("jupyterapp.commands.execute('notebook:show-all-cell-outputs')")
 
     def run_all(self):
@@ -399,6 +402,7 @@ def test_exercises_answer_the_starter_and_unfold_their_hints(lesson):
 
 def test_the_answer_to_a_prediction_is_folded_when_a_notebook_is_opened(lesson):
     assert len(lesson.predicted) >= 3 and lesson.folded == lesson.predicted
+    assert [preview.strip() for preview in lesson.previews] == [""] * len(lesson.folded)
 
 
 @pytest.mark.parametrize("lesson", PATHS[1:2], ids=["02"], indirect=True)
