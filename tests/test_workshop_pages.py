@@ -3,6 +3,7 @@
 import ast
 import copy
 import dataclasses
+import doctest
 import inspect
 import re
 import shutil
@@ -259,10 +260,15 @@ def test_caches_are_empty_while_measuring_and_back_afterwards(tmp_path, monkeypa
     with measure.empty_caches():
         (tmp_path / ".cache").mkdir()
     (tmp_path / ".cache" / "mine").write_text("kept")
-    with pytest.raises(RuntimeError), measure.empty_caches():
-        assert not measure.CACHE.exists()
-        measure.CACHE.mkdir()
-        raise RuntimeError
+
+    def fail():
+        with measure.empty_caches():
+            assert not measure.CACHE.exists()
+            measure.CACHE.mkdir()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert (measure.CACHE / "mine").read_text() == "kept" and not measure.ASIDE.exists()
     measure.CACHE.rename(measure.ASIDE)  # a run that was killed
     measure.CACHE.mkdir()
@@ -306,6 +312,12 @@ def test_answers_are_run_in_their_notebook_and_leave_its_variables_alone(tmp_pat
                 ]
             },
         )
+
+
+@pytest.mark.parametrize("module", [lessons, pages])
+def test_the_examples_in_docstrings_are_right(module):
+    done = doctest.testmod(module)
+    assert done.attempted and not done.failed
 
 
 # --- on paper -------------------------------------------------------------------------------------
