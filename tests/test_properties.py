@@ -93,6 +93,7 @@ WITHOUT = {
     "device.give_back_memory": "its effect is measured: benchmarks/growth.py",
     "doctor": "reports on the machine: test_doctor.py",
     "execute": "runs kernels: test_execute.py, test_odd_use.py",
+    "translations": "reads and writes notebooks: test_translations.py",
     "session": "starts a notebook: test_session.py, test_odd_text.py",
     "openai_api.connect": "starts a server: test_openai_api.py",
     "openai_api.embed": "asks an endpoint: test_openai_api.py",
