@@ -9,7 +9,7 @@ from helpers import PROJECT_ROOT
 from tests.support.processes import python
 
 FLOORS = [
-    {"settings", "files", "device", "console", "tokens", "similarity", "figures"},
+    {"language", "settings", "files", "device", "console", "tokens", "similarity", "figures"},
     {"artifacts", "tables", "charts", "token_map"},
     {"projection", "retrieval", "openai_api", "local_server", "cde"},
     {"exercises", "session", "doctor", "execute", "translations"},
