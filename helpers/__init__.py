@@ -9,8 +9,8 @@ Four floors. A module imports from its own floor or a lower one, and never in a 
    sees.
 3. `projection`, `retrieval`, `openai_api`, `local_server`, `cde`: t-SNE, search and its measures,
    the API, the contextual models.
-4. `exercises`, `session`, `doctor`, `execute`, `translations`: hints, the start of a notebook, a
-   report, headless runs, the Chinese edition.
+4. `exercises`, `session`, `doctor`, `execute`; `translations`, `messages`, `wording`: hints, the
+   start of a notebook, a report, headless runs; the Chinese edition.
 """
 
 import os

@@ -28,8 +28,8 @@ class Feedback:
     message: str
 
     def __repr__(self) -> str:
-        verdict = _("✓ Correct.") if self.correct else _("✗ Not yet.")
-        return f"{verdict} {visible(self.message)}"
+        verdict = _("✓ Correct. {message}") if self.correct else _("✗ Not yet. {message}")
+        return verdict.format(message=visible(self.message))
 
 
 def not_started() -> Feedback:

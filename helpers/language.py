@@ -75,8 +75,13 @@ def given(text: str) -> str:
         return whole[text]
     for pattern, translation in patterns:
         if match := pattern.fullmatch(text):
-            return translation.format(*match.groups())
+            return translation.format(*map(_value, match.groups()))
     return text
+
+
+def _value(text: str) -> str:
+    """A value inside a text. A word may be a token, so only longer ones are translated."""
+    return given(text) if " " in text else text
 
 
 @cache

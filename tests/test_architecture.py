@@ -12,7 +12,7 @@ FLOORS = [
     {"language", "settings", "files", "device", "console", "tokens", "similarity", "figures"},
     {"artifacts", "tables", "charts", "token_map"},
     {"projection", "retrieval", "openai_api", "local_server", "cde"},
-    {"exercises", "session", "doctor", "execute", "translations"},
+    {"exercises", "session", "doctor", "execute", "translations", "messages", "wording"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, start=1) for room in rooms}
 

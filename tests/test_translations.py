@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from helpers import execute, translations
+from helpers import execute, translations, wording
 
 ENGLISH = (
     "# One vector\n\n"
@@ -60,7 +60,7 @@ def test_the_chinese_edition_is_up_to_date():
 
 @pytest.mark.gate
 def test_the_glossary_has_one_term_for_each_and_forbids_none_of_its_own():
-    terms = translations.glossary()
+    terms = wording.glossary()
     avoided = {variant for entry in terms.values() for variant in entry.get("avoid", [])}
     assert len(terms) > 80
     assert not [term for term, entry in terms.items() if any(a in entry["zh"] for a in avoided)]
