@@ -10,6 +10,8 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import altair as alt
@@ -18,7 +20,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .figures import worded
-from .language import given
+from .language import chosen, given
 from .language import translated as _
 from .settings import is_projected
 from .tokens import short, visible
@@ -34,6 +36,7 @@ EMBED = {"actions": {"export": True, "source": False, "compiled": False, "editor
 SERIES_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7A4A00", "#444444"]
 INK = "#222222"
 FONT = "DejaVu Sans, Verdana, sans-serif"
+CHINESE_FONT = "Noto Sans SC"  # a part of it ships, for pictures: fonts/README.md
 LONGEST = 160  # characters of a label
 MOST_BINS = 1_000  # of a histogram
 MOST_CELLS = 5_000  # of a heatmap; more can neither be read nor be drawn in reasonable time
@@ -119,8 +122,9 @@ def styled(chart: ChartType) -> ChartType:
     text = {"labelColor": INK, "titleColor": INK}
     # Vega-Lite's own limit, which has to grow with the letters
     legend: dict[str, Any] = {"labelLimit": 160} if is_projected() else {}
+    font = FONT.replace("sans-serif", f"{CHINESE_FONT}, sans-serif") if chosen() == "zh" else FONT
     chart = (
-        chart.configure(font=FONT, background="white")
+        chart.configure(font=font, background="white")
         .configure_axis(**axis, **text)
         .configure_title(
             fontSize=15, anchor="start", color=INK, subtitleFontSize=12, subtitleColor="#444444"
@@ -214,6 +218,17 @@ def _visible(part: Any) -> Any:
     return visible(part) if isinstance(part, str) else part
 
 
+@cache
+def _load_chinese_font() -> None:
+    """Let vl-convert and matplotlib draw Chinese on a machine without a Chinese font."""
+    import vl_convert
+    from matplotlib import font_manager
+
+    folder = Path(__file__).with_name("fonts")
+    vl_convert.register_font_directory(str(folder))
+    font_manager.fontManager.addfont(folder / "NotoSansSC.otf")
+
+
 def picture(spec: dict[str, Any], *, vegalite: str = VEGALITE, scale: float = 1.5) -> bytes:
     """A Vega-Lite specification drawn as a PNG.
 
@@ -227,6 +242,8 @@ def picture(spec: dict[str, Any], *, vegalite: str = VEGALITE, scale: float = 1.
     import vl_convert
     from PIL import Image
 
+    if chosen() == "zh":
+        _load_chinese_font()
     drawn = vl_convert.vegalite_to_png(_visible(spec), vl_version=vegalite, scale=scale)
     image = Image.open(io.BytesIO(drawn)).convert("RGB")
     # median cut, the default, would spend the palette on large areas and change what is rare
@@ -448,6 +465,9 @@ def show_heatmaps(
     from IPython.display import display
 
     letters: Any = {"font.size": 14.5} if is_projected() else {}  # points: 16 pixels at 80 dpi
+    if chosen() == "zh":
+        _load_chinese_font()
+        letters["font.family"] = ["DejaVu Sans", CHINESE_FONT]
     with plt.rc_context(letters):
         size = (6.4 * len(matrices), 5.6)
         figure, axes = plt.subplots(1, len(matrices), figsize=size, layout="constrained")
@@ -462,8 +482,8 @@ def show_heatmaps(
                 title=_no_math(given(name)), xlabel=_no_math(x_title), ylabel=_no_math(y_title)
             )
         figure.suptitle(_no_math(title))
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=80, facecolor="white")
+        out = io.BytesIO()
+        figure.savefig(out, format="png", dpi=80, facecolor="white")
     plt.close(figure)
     words = visible(description)
     bundle = {"image/png": out.getvalue(), "text/plain": words}
