@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from .language import given
 from .tokens import visible
 
 
@@ -45,9 +46,9 @@ def from_frame(
         caption: text below the table.
     """
     table = Table(
-        title=Text(visible(title)),
+        title=Text(visible(given(title))),
         title_justify="left",
-        caption=Text(visible(caption)) if caption else None,
+        caption=Text(visible(given(caption))) if caption else None,
         box=box.SIMPLE_HEAD,
     )
     if focus is not None:
@@ -55,7 +56,7 @@ def from_frame(
     for name, kind in zip(frame.columns, frame.dtypes, strict=True):
         numeric = pd.api.types.is_numeric_dtype(kind)
         table.add_column(
-            Text(visible(name)), justify="right" if numeric else "left", overflow="fold"
+            Text(visible(given(name))), justify="right" if numeric else "left", overflow="fold"
         )
     for position, row in enumerate(frame.itertuples(index=False)):
         cells = [_cell(value, decimals) for value in row]
@@ -90,7 +91,9 @@ def pair_panel(
     """Two texts and their score, with an optional `verdict` beside it."""
     body = Text.assemble(
         f"A  {visible(first)}\nB  {visible(second)}\n",
-        (f" {visible(name)} {score:.4f} ", "score"),
-        f"  {visible(verdict)}" if verdict else "",
+        (f" {visible(given(name))} {score:.4f} ", "score"),
+        f"  {visible(given(verdict))}" if verdict else "",
     )
-    return Panel(body, title=Text(visible(title)), title_align="left", box=box.ROUNDED, width=88)
+    return Panel(
+        body, title=Text(visible(given(title))), title_align="left", box=box.ROUNDED, width=88
+    )

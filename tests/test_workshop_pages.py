@@ -110,7 +110,7 @@ def test_every_hint_of_every_check_is_among_the_recorded_ones(series, recorded):
 
 
 def test_no_recorded_hint_is_one_that_its_check_gives_no_longer(series, recorded):
-    common = [*texts(checks._call), checks.NOT_STARTED.message]
+    common = [*texts(checks._call), checks.not_started().message]
     for lesson in series:
         for exercise in lesson.exercises:
             known = texts(getattr(checks, exercise.check)) + common
