@@ -42,15 +42,13 @@ def start(*packages: str) -> Console:
     charts.enable()
     _explain_errors()
     names = dict.fromkeys([*packages, *SHOWN])
-    versions = " · ".join(f"{name} {version(name).split('+')[0]}" for name in names)
+    *others, longest = (f"{name} {version(name).split('+')[0]}" for name in names)
     console = get_console()
-    console.print(
-        _("Python {python} · {versions}\ndevice {device} · source {source}").format(
-            python=platform.python_version(),
-            versions=versions,
-            device=pick_device(),
-            source=settings.source(),
-        )
+    place = _("device {device} · source {source}").format(
+        device=pick_device(), source=settings.source()
+    )
+    console.print(  # in lines that fit beside JupyterLab's file browser
+        " · ".join([f"Python {platform.python_version()}", *others]) + f"\n{longest} · {place}"
     )
     return console
 

@@ -177,6 +177,7 @@ def main(numbers: list[str]) -> None:
         raise SystemExit(f"There is no notebook {min(unknown)!r}; there are {', '.join(series)}.")
     settings.clean_environment()
     os.environ["EMBEDDINGS_HEADLESS"] = "1"
+    os.environ["PYTHONPATH"] = str(PROJECT_ROOT)  # kernels import the helpers of this folder
     wrong = answers()
     stored = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.is_file() else {}
     for number in chosen:
