@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 
 from .figures import worded
 from .language import chosen, given
+from .language import marked as N_
 from .language import translated as _
 from .settings import is_projected
 from .tokens import short, visible
@@ -37,6 +38,7 @@ SERIES_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7A4A00", "#44444
 INK = "#222222"
 FONT = "DejaVu Sans, Verdana, sans-serif"
 CHINESE_FONT = "Noto Sans SC"  # a part of it ships, for pictures: fonts/README.md
+COSINE, SHARE = N_("cosine similarity"), N_("share of the vector")  # titles unless others are given
 LONGEST = 160  # characters of a label
 MOST_BINS = 1_000  # of a histogram
 MOST_CELLS = 5_000  # of a heatmap; more can neither be read nor be drawn in reasonable time
@@ -349,9 +351,7 @@ def _panel(
     matrix: ArrayLike, rows: list[str], columns: list[str], title: str, look: _Look
 ) -> alt.LayerChart:
     """One matrix as coloured cells with numbers in them."""
-    row, column, value = map(
-        axis_title, (look.row_title, look.column_title, given(look.value_title))
-    )
+    row, column, value = map(axis_title, (look.row_title, look.column_title, _(look.value_title)))
     turned = alt.Axis(labelAngle=-40, orient="bottom")
     cells = alt.Chart(_cells(matrix, rows, columns, look.decimals)).encode(
         x=alt.X("column:N", sort=None, title=column, axis=turned),
@@ -382,7 +382,7 @@ def heatmap(
     row_title: str,
     column_title: str,
     description: str,
-    value_title: str = "cosine similarity",
+    value_title: str = COSINE,
     signed: bool = True,
     top: float = 1.0,
     decimals: int = 2,
@@ -418,7 +418,7 @@ def heatmap_pair(
     row_title: str,
     column_title: str,
     description: str,
-    value_title: str = "cosine similarity",
+    value_title: str = COSINE,
     cell: int = 40,
 ) -> alt.VConcatChart:
     """Two signed matrices with the same labels and colour scale, `left` above `right`.
@@ -451,7 +451,7 @@ def show_heatmaps(
     y_title: str,
     title: str,
     description: str,
-    value_title: str = "cosine similarity",
+    value_title: str = COSINE,
     span: tuple[float, float] | None = None,
 ) -> None:
     """Draw square matrices side by side (seaborn), in sequential colours.
@@ -471,7 +471,7 @@ def show_heatmaps(
     with plt.rc_context(letters):
         size = (6.4 * len(matrices), 5.6)
         figure, axes = plt.subplots(1, len(matrices), figsize=size, layout="constrained")
-        bar = {"label": _no_math(given(value_title)), "shrink": 0.8}
+        bar = {"label": _no_math(_(value_title)), "shrink": 0.8}
         low, high = (None, None) if span is None else span
         for axis, (name, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
             values = np.asarray(matrix, dtype=float)
@@ -788,7 +788,7 @@ def token_shares(
     title: str,
     description: str,
     series: str,
-    x_title: str = "share of the vector",
+    x_title: str = SHARE,
     width: int = 420,
 ) -> alt.LayerChart:
     """Shares of the tokens of one text, in reading order: one row per token, one mark per series.
@@ -808,7 +808,7 @@ def token_shares(
             y=alt.Y("token:N", sort=order, title=None),
             x=alt.X(
                 "share:Q",
-                title=axis_title(given(x_title)),
+                title=axis_title(_(x_title)),
                 axis=percent,
                 scale=alt.Scale(zero=False),
             ),

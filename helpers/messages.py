@@ -191,7 +191,7 @@ def _read() -> dict[Key, str]:
 
 
 def renew() -> int:
-    """Write `helpers.po` anew from what is said, and compile it; how many have no translation."""
+    """Write `helpers.po` again from what is said and compile it; how many have no translation."""
     from babel.messages.catalog import Catalog
     from babel.messages.mofile import write_mo
     from babel.messages.pofile import write_po

@@ -14,9 +14,11 @@ from . import charts, openai_api, settings
 from .console import get_console
 from .device import pick_device
 from .language import given
+from .language import marked as N_
 from .language import translated as _
 from .tokens import visible
 
+RUN = N_("Run")
 SHOWN = ("torch", "transformers", "sentence-transformers")
 
 
@@ -42,12 +44,11 @@ def start(*packages: str) -> Console:
     names = dict.fromkeys([*packages, *SHOWN])
     *others, longest = (f"{name} {version(name).split('+')[0]}" for name in names)
     console = get_console()
+    place = _("device {device} · source {source}").format(
+        device=pick_device(), source=settings.source()
+    )
     console.print(  # in lines that fit beside JupyterLab's file browser
-        " · ".join([f"Python {platform.python_version()}", *others])
-        + f"\n{longest} · "
-        + _("device {device} · source {source}").format(
-            device=pick_device(), source=settings.source()
-        )
+        " · ".join([f"Python {platform.python_version()}", *others]) + f"\n{longest} · {place}"
     )
     return console
 
@@ -74,7 +75,7 @@ def _explain_errors() -> None:
 
 
 def try_it(
-    show: Callable[..., Any], *texts: str, labels: tuple[str, ...] = (), button: str = "Run"
+    show: Callable[..., Any], *texts: str, labels: tuple[str, ...] = (), button: str = RUN
 ) -> None:
     """Let a reader call `show(*texts)` with texts of their own.
 
@@ -106,7 +107,7 @@ def try_it(
         for name, text in zip(names, texts, strict=True)
     ]
     run, answer = (
-        widgets.Button(description=given(button), button_style="primary"),
+        widgets.Button(description=_(given(button)), button_style="primary"),
         widgets.Output(),
     )
 

@@ -13,7 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from .language import given
+from .language import marked as N_
+from .language import translated as _
 from .tokens import visible
+
+COSINE = N_("cosine similarity")
 
 
 def _cell(value: Any, decimals: int) -> Text:
@@ -85,13 +89,13 @@ def pair_panel(
     score: float,
     *,
     title: str,
-    name: str = "cosine similarity",
+    name: str = COSINE,
     verdict: str = "",
 ) -> Panel:
     """Two texts and their score, with an optional `verdict` beside it."""
     body = Text.assemble(
         f"A  {visible(first)}\nB  {visible(second)}\n",
-        (f" {visible(given(name))} {score:.4f} ", "score"),
+        (f" {visible(_(given(name)))} {score:.4f} ", "score"),
         f"  {visible(given(verdict))}" if verdict else "",
     )
     return Panel(

@@ -208,11 +208,11 @@ def chart(
     shown = frame.assign(token=[label(token) for token in frame["token"]]).round({"x": 2, "y": 2})
     x, y = _map_scales(frame, room(width), room(height))[0]
     places: dict[str, Any] = {
-        "x": alt.X("x:Q", title=axis_title(_(x_title)), axis=AXIS, scale=x),
-        "y": alt.Y("y:Q", title=axis_title(_(y_title)), axis=AXIS, scale=y),
+        "x": alt.X("x:Q", title=axis_title(x_title), axis=AXIS, scale=x),
+        "y": alt.Y("y:Q", title=axis_title(y_title), axis=AXIS, scale=y),
     }
     below = alt.Legend(orient="bottom", titleOrient="left", symbolSize=120, symbolOpacity=1)
-    kinds = _kind_channels(axis_title(_(kind_title)), legend=below)
+    kinds = _kind_channels(axis_title(kind_title), legend=below)
     points = (
         alt.Chart(shown)
         .mark_point(filled=True, size=9, opacity=0.45)
@@ -386,12 +386,12 @@ def region(
         dy=[(place or nowhere)["dy"] for place in found],
     )
     base = alt.Chart(near).encode(
-        x=alt.X("x:Q", title=axis_title(_(x_title)), axis=AXIS, scale=x),
-        y=alt.Y("y:Q", title=axis_title(_(y_title)), axis=AXIS, scale=y),
+        x=alt.X("x:Q", title=axis_title(x_title), axis=AXIS, scale=x),
+        y=alt.Y("y:Q", title=axis_title(y_title), axis=AXIS, scale=y),
         tooltip=_tooltip(),
     )
     below = alt.Legend(orient="bottom", titleOrient="left")
-    kinds = _kind_channels(axis_title(_(kind_title)), legend=below)
+    kinds = _kind_channels(axis_title(kind_title), legend=below)
     points = base.mark_point(filled=True, size=45, opacity=1).encode(**kinds)
     rings = _rings(base.transform_filter("datum.rank < 2"))
     layers = (points + rings + _names(base, SIZE - 1)).properties(

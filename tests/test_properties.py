@@ -92,6 +92,7 @@ WITHOUT = {
     "device.use_threads": "reads the machine",
     "device.give_back_memory": "its effect is measured: benchmarks/growth.py",
     "doctor": "reports on the machine: test_doctor.py",
+    "exercises.not_started": "takes no input: test_language.py",
     "execute": "runs kernels: test_execute.py, test_odd_use.py",
     "translations": "reads and writes notebooks: test_translations.py",
     "messages": "reads and writes a catalogue: test_language.py",

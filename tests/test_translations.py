@@ -70,7 +70,7 @@ def test_the_glossary_has_one_term_for_each_and_forbids_none_of_its_own():
 # --- what is made ---------------------------------------------------------------------------------
 
 
-def test_the_edition_has_the_code_of_the_english_notebook_and_the_text_of_the_catalogue(folder):
+def test_the_edition_has_english_code_and_the_text_of_the_catalogue(folder):
     english = nbformat.read(folder / "09_a.ipynb", as_version=4)
     chinese = translations.build(folder / "09_a.ipynb")
     assert not reported()
