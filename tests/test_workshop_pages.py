@@ -91,8 +91,10 @@ def texts(function):
     """The pieces of text in what a function says, without its docstring and single words."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     said = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-    pieces = [text for text in said if isinstance(text, str) and len(text.split()) > 1]
-    return [piece.strip() for piece in pieces if piece != ast.get_docstring(tree.body[0], False)]
+    docstring = ast.get_docstring(tree.body[0], False)
+    whole = [text for text in said if isinstance(text, str) and text != docstring]
+    pieces = [piece for text in whole for piece in re.split(r"\{[^{}]*\}", text)]  # values aside
+    return [piece.strip() for piece in pieces if len(piece.split()) > 1]
 
 
 def test_every_hint_of_every_check_is_among_the_recorded_ones(series, recorded):
