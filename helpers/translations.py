@@ -8,10 +8,11 @@ Without an option: check the catalogues, make `notebooks/zh/*.ipynb` and run the
 With `--new`: write the skeleton of a catalogue, or add the cells that are missing or have changed;
 their English text stands above them as a comment, to be removed when they are translated.
 With `--text`: only put changed Chinese text into notebooks that have been run.
-With `--check`: list what is wrong and change nothing; without names, messages and figures too.
+With `--check`: list what is wrong and change nothing; without names, messages, figures
+and diagrams too.
 With `--pages`: as `--new`, for pages with a Chinese edition beside them, `NAME.zh.md`. It is
 its own catalogue, its headers are comments; links in it may lead to Chinese files.
-With `--messages`: bring `helpers/locale` up to date with the sources.
+With `--messages`: bring `helpers/locale` and `notebooks/images/zh` up to date.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import hashlib
 import posixpath
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,8 @@ PAGES = ("README.md", "models/mini-cde/README.md", "workshop/handout.md")
 HEADER = re.compile(r"^<!-- cell: (\S+) sha256: ([0-9a-f]{16}) -->$", re.M)
 #: A cell that waits for its translation: the English text, above the Chinese one if there is any.
 PENDING = re.compile(r"^<!-- english\n(.*?)\n-->\n?", re.M | re.S)
+#: A text of a diagram that has letters, between its tags.
+SVG_TEXT = re.compile(r"(?<=>)[^<>\n]*[A-Za-z][^<>\n]*(?=<)")
 
 
 # --- catalogues ---------------------------------------------------------------------------------
@@ -288,6 +292,40 @@ def pages() -> list[Path]:
     return [PROJECT_ROOT / name for name in PAGES]
 
 
+# --- diagrams -------------------------------------------------------------------------------------
+
+
+def diagrams() -> Iterator[tuple[Path, str, list[str]]]:
+    """Where each Chinese diagram stands, its text, and the English words that have no Chinese."""
+    folder = execute.NOTEBOOKS / "images"
+    known = tomllib.loads((folder / EDITION / "words.toml").read_text(encoding="utf-8"))
+    words = known["words"] | {text: text for text in known["keep"]}
+    for path in sorted(folder.glob("*.svg")):
+        english = path.read_text(encoding="utf-8")
+        unknown = [text for text in SVG_TEXT.findall(english) if text not in words]
+        chinese = SVG_TEXT.sub(lambda match: words.get(match.group(), match.group()), english)
+        yield folder / EDITION / path.name, chinese, unknown
+
+
+def diagram_faults() -> Iterator[str]:
+    """Words of diagrams that are not translated, or badly; files that are not made from them."""
+    folder = execute.NOTEBOOKS / "images"
+    said: set[str] = set()
+    for path, chinese, unknown in diagrams():
+        said.update(SVG_TEXT.findall((folder / path.name).read_text(encoding="utf-8")))
+        for text in unknown:
+            yield f"images/zh/words.toml: {path.name} says {text!r}. Add its Chinese words"
+        if not path.is_file() or path.read_text(encoding="utf-8") != chinese:
+            yield f"images/zh/{path.name}: outdated. Run: python run.py translate --messages"
+    known = tomllib.loads((folder / EDITION / "words.toml").read_text(encoding="utf-8"))
+    for text in [*known["words"], *known["keep"]]:
+        if text not in said:
+            yield f"images/zh/words.toml, {text!r}: no diagram says it. Remove it"
+    for english, chinese in known["words"].items():
+        for what in lost(english, chinese) + wording(english, chinese):
+            yield f"images/zh/words.toml, {english!r}: {what}"
+
+
 # --- the command ----------------------------------------------------------------------------------
 
 
@@ -296,6 +334,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.messages:
         print(f"helpers.po: {messages.renew()} messages to translate")
+        for path, chinese, _unknown in diagrams():
+            files.write_whole(path, chinese.encode())
         return 0
     chosen = execute.choose(options.notebooks)
     if options.new or options.pages:
@@ -305,7 +345,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = check(chosen)
         if not options.notebooks:
             found += [fault for page in pages() for fault in faults(page)]
-            found += [*messages.faults(), *messages.figure_faults()]
+            found += [*messages.faults(), *messages.figure_faults(), *diagram_faults()]
     else:
         translated = [source for source in chosen if catalogue_of(source).is_file()]
         found = [fault for source in translated for fault in faults(source)]
@@ -326,7 +366,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--check", action="store_true", help="only list what is wrong")
     how.add_argument("--new", action="store_true", help="add what has no translation to catalogues")
     how.add_argument("--pages", action="store_true", help="the same for README.zh.md and others")
-    how.add_argument("--messages", action="store_true", help="renew the catalogue of messages")
+    how.add_argument("--messages", action="store_true", help="renew messages and diagrams")
     how.add_argument("--text", action="store_true", help="only put the Chinese text in, do not run")
     return parser
 
