@@ -308,7 +308,7 @@ def _quiz(question: lessons.Question) -> str:
 
 
 #: The words around the exercises, by language.
-WORDS = {
+WORDS: dict[str, dict[str, Any]] = {
     "en": {
         "titles": ("Exercises", "Exercises with hints and solutions"),
         "notebook": "Notebook {number}: {title}",
