@@ -100,7 +100,8 @@ def vega_script() -> bytes:
     """Vega-Embed, Vega-Lite and Vega in one file."""
     import vl_convert
 
-    return cached(f"vega-{vl_convert.__version__}-{VEGALITE}.js", vega)
+    made = cached(f"vega-{vl_convert.__version__}-{VEGALITE}.js", vega)
+    return b"(() => {" + made + b"})();\n"  # its short names would clash with Sphinx's
 
 
 def token_map_script() -> bytes:
@@ -128,6 +129,8 @@ def build(root: Path, site: Path) -> int:
             warnings = sum(job.result() for job in jobs)
         for name, text in scripts.items():
             (fresh / "_static" / name).write_bytes(text)
+        for path in fresh.rglob("*.map"):
+            path.unlink()  # for the authors of the theme; 3 MB
         if site.exists():
             shutil.rmtree(site)
         fresh.replace(site)

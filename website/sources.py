@@ -121,7 +121,9 @@ class Sources:
             else:
                 text = without_front_matter(path.read_text(encoding="utf-8"))
                 text = with_parts(self.with_links(text, name, path))
-                text += self.contents() if name == "README.md" else ""
+                if name == "README.md":  # under the title, or it would be part of the last section
+                    title, _, rest = text.lstrip().partition("\n")
+                    text = f"{title}\n{self.contents()}{rest}"
                 target.write_text(text, encoding="utf-8")
         for path in sorted(self.files):
             target = folder / path.relative_to(self.root)
@@ -178,6 +180,7 @@ class Sources:
                 cells.append(place)
                 if cell.metadata.get("jupyter", {}).get("outputs_hidden") and cell.outputs:
                     cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-output"]
+                    without_blank_line(cell)
                 live = DRAWS_TOKEN_MAP in cell.source
                 for rank, output in enumerate(cell.get("outputs", [])):
                     stem = f"{Path(name).stem}-{cell.id}-{rank}"
@@ -278,6 +281,14 @@ def json_script(**values: Any) -> str:
     """Values for a page's scripts; `</script>` in a text would end the element."""
     text = json.dumps(values, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json">{text}</script>'
+
+
+def without_blank_line(cell: Any) -> None:
+    """Drop the blank line that JupyterLab shows as the preview of a folded output."""
+    first = cell.outputs[0]
+    if first.output_type == "stream":
+        first.text = re.sub(r"\A *\n", "", first.text)
+        cell.outputs = cell.outputs if first.text else cell.outputs[1:]
 
 
 def is_outside(target: str) -> bool:

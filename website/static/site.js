@@ -30,6 +30,7 @@ async function drawChart(figure) {
   drawn.querySelectorAll("[role], [aria-label], [aria-roledescription]").forEach((part) => {
     for (const name of ["role", "aria-label", "aria-roledescription"]) part.removeAttribute(name);
   });
+  place.querySelector("summary")?.setAttribute("aria-label", options.i18n.CLICK_TO_VIEW_ACTIONS);
   if (place.scrollWidth > place.clientWidth) place.tabIndex = 0;
   figure.classList.add("is-live");
 }
