@@ -5,6 +5,7 @@
     python run.py tests [arguments of pytest]        every test, notebooks and browser included
     python run.py benchmarks [--store] [part ...]    measure the series against its alternatives
     python run.py execute [--store] [notebook ...]   run notebooks headlessly, pages in output/
+    python run.py translate [notebook ...]           make the Chinese edition from its catalogues
     python run.py workshop [command]                 teach it to a room: what for is listed
     python run.py doctor                             print a report to paste into a bug report
     python run.py repair                             install everything again from scratch
@@ -41,6 +42,7 @@ COMMANDS = {
     "tests": ["-m", "pytest", *TWO_AT_A_TIME],
     "benchmarks": ["-m", "benchmarks"],
     "execute": ["-m", "helpers.execute"],
+    "translate": ["-m", "helpers.translations"],
     "workshop": ["-m", "workshop"],
     "doctor": ["-m", "helpers.doctor"],
     "repair": [],

@@ -6,6 +6,7 @@ box where somebody sits in front of the kernel, else as a picture.
 
 from __future__ import annotations
 
+import json
 from html import escape
 from typing import TYPE_CHECKING, Any
 from unicodedata import east_asian_width
@@ -16,6 +17,8 @@ import pandas as pd
 
 from .charts import EMBED, axis_title, label, magnification, picture, room, styled
 from .figures import worded
+from .language import chosen
+from .language import translated as _
 from .settings import is_live
 from .similarity import nearest
 from .tokens import short
@@ -40,19 +43,32 @@ BOLD = 1.15
 #: What the chart knows of each ringed token.
 PLACE = ("dx", "dy", "from_x", "from_y", "to_x", "to_y")
 MARKED = ("token", "id", "kind", "x", "y", "name", *PLACE)
-TOOLTIP = ["token:N", "id:Q", "kind:N"]
 #: The Vega-Lite that `alt.JupyterChart` contains, such as "v6.4". The picture is drawn by the same.
 WIDGET_VEGALITE = alt.SCHEMA_VERSION.rpartition(".")[0]
 
 
-def _kind_channels(title: str, **options: Any) -> dict[str, Any]:
-    """Channels that tell the kinds of tokens apart by colour and by shape."""
+def _tooltip() -> list[str | alt.Tooltip]:
+    """What a tooltip says of a token; in Vega-Lite's own words unless they are translated."""
+    if chosen() == "en":
+        return ["token:N", "id:Q", "kind:N"]
+    titles = {"token:N": _("token"), "id:Q": _("id"), "kind:N": _("kind of token")}
+    return [alt.Tooltip(field, title=title) for field, title in titles.items()]
+
+
+def _kind_channels(title: str, legend: alt.Legend) -> dict[str, Any]:
+    """Channels that tell the kinds of tokens apart by colour and by shape.
+
+    The names of the kinds are data, so the legend translates what it shows.
+    """
+    if chosen() != "en":
+        named = {"word": _("word"), "continuation": _("continuation"), "special": _("special")}
+        legend.labelExpr = f"{json.dumps(named, ensure_ascii=False)}[datum.label]"
     kinds = list(KIND_COLOURS)
     colours = alt.Scale(domain=kinds, range=list(KIND_COLOURS.values()))
     shapes = alt.Scale(domain=kinds, range=list(KIND_SHAPES.values()))
     return {
-        "color": alt.Color("kind:N", title=title, scale=colours, **options),
-        "shape": alt.Shape("kind:N", title=title, scale=shapes, **options),
+        "color": alt.Color("kind:N", title=title, scale=colours, legend=legend),
+        "shape": alt.Shape("kind:N", title=title, scale=shapes, legend=legend),
     }
 
 
@@ -200,7 +216,7 @@ def chart(
     points = (
         alt.Chart(shown)
         .mark_point(filled=True, size=9, opacity=0.45)
-        .encode(**places, **kinds, tooltip=TOOLTIP)
+        .encode(**places, **kinds, tooltip=_tooltip())
     )
     # not the tokens' own rows: what is marked changes in the page, without asking the kernel
     chosen = alt.Chart(alt.sequence(len(ringed), as_="rank"))
@@ -215,7 +231,7 @@ def chart(
         x2Offset=_own("to_x"),
         y2Offset=_own("to_y"),
     ).encode(x2="x", y2="y")
-    rings = _rings(chosen).encode(tooltip=TOOLTIP)
+    rings = _rings(chosen).encode(tooltip=_tooltip())
     layers = points.add_params(zoom) + lines + rings + _names(chosen, SIZE)
     return styled(
         layers.add_params(marked).properties(
@@ -271,7 +287,11 @@ def _marked(frame: pd.DataFrame, ids: list[int], width: int, height: int) -> lis
     rows = pd.Index(frame["id"]).get_indexer(pd.Index(ids))
     if (rows < 0).any():
         missing = [token_id for token_id, row in zip(ids, rows, strict=True) if row < 0]
-        raise ValueError(f"no token has the id {missing[0]}. Choose ids of frame['id'].")
+        raise ValueError(
+            _("no token has the id {missing}. Choose ids of frame['id'].").format(
+                missing=missing[0]
+            )
+        )
     places = _map_scales(frame, width, height)[1][rows]
     chosen = frame.iloc[rows]
     names = [label(token) for token in chosen["token"]]
@@ -303,7 +323,9 @@ def _within(frame: pd.DataFrame, token: str, radius: float) -> pd.DataFrame:
     here = frame.loc[frame["token"] == token, ["x", "y"]]
     if here.empty:
         raise ValueError(
-            f"{short(token)} is not one of the {len(frame):,} tokens. Choose one of frame['token']."
+            _("{token} is not one of the {frame:,} tokens. Choose one of frame['token'].").format(
+                token=short(token), frame=len(frame)
+            )
         )
     distance = np.hypot(frame["x"] - here["x"].iloc[0], frame["y"] - here["y"].iloc[0])
     return frame.loc[distance[distance <= radius].sort_values(kind="stable").index]
@@ -366,7 +388,7 @@ def region(
     base = alt.Chart(near).encode(
         x=alt.X("x:Q", title=axis_title(x_title), axis=AXIS, scale=x),
         y=alt.Y("y:Q", title=axis_title(y_title), axis=AXIS, scale=y),
-        tooltip=TOOLTIP,
+        tooltip=_tooltip(),
     )
     below = alt.Legend(orient="bottom", titleOrient="left")
     kinds = _kind_channels(axis_title(kind_title), legend=below)
@@ -430,9 +452,11 @@ def _neighbour_ids(frame: pd.DataFrame, vectors: np.ndarray, token: str, k: int)
     ids = frame.loc[frame["token"] == token, "id"]
     if ids.empty:
         raise ValueError(
-            f"{short(token)} is not one of the {len(frame):,} tokens. Words outside the "
-            f"vocabulary are split into pieces: tokenizer.tokenize({short(token)}) lists them, "
-            "and each piece can be looked up."
+            _(
+                "{token} is not one of the {frame:,} tokens. Words outside the "
+                "vocabulary are split into pieces: tokenizer.tokenize({token}) lists "
+                "them, and each piece can be looked up."
+            ).format(token=short(token), frame=len(frame))
         )
     return [int(i) for i in nearest(vectors[int(ids.iloc[0])], vectors, k + 1)[0]]
 
@@ -453,7 +477,7 @@ def _live_map(
         live: Any = alt.JupyterChart(drawn, embed_options=options, local_tz="UTC")
     names = frame["token"].to_numpy()
     known = set(names)
-    box = widgets.Text(value=token, description="find token", continuous_update=False)
+    box = widgets.Text(value=token, description=_("find token"), continuous_update=False)
     answer = widgets.HTML()  # a Label would cut off a long line
 
     def search(_change: Any = None) -> None:
@@ -469,7 +493,9 @@ def _live_map(
         # where the page is loaded again, the chart starts from this
         next(s for s in live.spec["signals"] if s["name"] == "marked")["value"] = drawn_again
         near = ", ".join(names[i] for i in found[1:])
-        answer.value = escape(f"nearest to {wanted!r}: {near}", quote=False)
+        answer.value = escape(
+            _("nearest to {wanted!r}: {near}").format(wanted=wanted, near=near), quote=False
+        )
 
     box.observe(search, names="value")
     search()

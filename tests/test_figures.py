@@ -22,7 +22,7 @@ titles = ["before", "after {steps} steps"]
 def small(tmp_path, monkeypatch):
     path = tmp_path / "figures.xx.toml"
     path.write_text(CATALOGUE, encoding="utf-8")
-    monkeypatch.setattr(figures, "CATALOGUE", path)
+    monkeypatch.setitem(figures.CATALOGUES, "en", path)
     figures.catalogue.cache_clear()
     yield
     figures.catalogue.cache_clear()

@@ -6,15 +6,30 @@ import zlib
 import nbformat
 import pytest
 
-from helpers import session
+from helpers import session, wording
 from tests.support import notebooks
-from tests.support.lessons import PATHS, exercises
+from tests.support.lessons import CHINESE, PATHS, exercises
 from tests.support.notebooks import code_cells
 
 
-@pytest.fixture(params=PATHS, ids=lambda path: path.stem[:2])
-def notebook(request):
-    return nbformat.read(request.param, as_version=4)
+def number(path):
+    return f"zh/{path.stem[:2]}" if path in CHINESE else path.stem[:2]
+
+
+@pytest.fixture(params=[*PATHS, *CHINESE], ids=number)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+@pytest.fixture
+def said(path):
+    """A phrase of every lesson in the language of the notebook."""
+    return lambda phrase: wording.glossary()[phrase]["zh"] if path in CHINESE else phrase
 
 
 def text_of(notebook):
@@ -63,7 +78,6 @@ def test_charts_ask_no_server(notebook):
 
 
 @pytest.mark.gate
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem[:2])
 def test_a_notebook_is_at_most_a_megabyte(path):
     assert not notebooks.too_large(path)
 
@@ -81,7 +95,7 @@ def test_more_prose_than_code_and_short_cells(notebook):
     assert lengths[-1] <= 30
 
 
-def test_the_parts_that_every_lesson_has(notebook):
+def test_the_parts_that_every_lesson_has(notebook, said):
     text = text_of(notebook)
     titles = re.findall(r"^# .+", text, re.M)
     assert len(titles) == 1
@@ -94,18 +108,18 @@ def test_the_parts_that_every_lesson_has(notebook):
         "## Summary",
         "## Further reading",
     ):
-        assert part in text, part
-    assert text.count("> **Predict:**") >= 3
-    quiz = text[text.index("## Quiz") : text.index("## Summary")]
+        assert said(part) in text, part
+    assert text.count("> " + said("**Predict:**")) >= 3
+    quiz = text[text.index(said("## Quiz")) : text.index(said("## Summary"))]
     assert len(re.findall(r"^\*\*\d\.", quiz, re.M)) == 3
     assert quiz.count("<details>") == 9, "three options for each question, every one explained"
 
 
-def test_the_answer_to_every_prediction_is_folded(notebook):
+def test_the_answer_to_every_prediction_is_folded(notebook, said):
     """In JupyterLab; on GitHub and in HTML the outputs are seen."""
     text = text_of(notebook)
-    predictions = text.count("> **Predict:**")
-    assert text.count("<details><summary>Answer</summary>") == predictions
+    predictions = text.count("> " + said("**Predict:**"))
+    assert text.count("<details>" + said("<summary>Answer</summary>")) == predictions
     folded = [
         c for c in code_cells(notebook) if c.metadata.get("jupyter", {}).get("outputs_hidden")
     ]
@@ -125,7 +139,8 @@ def test_starters_run_and_are_not_yet_right(notebook):
     found = exercises(notebook)
     assert len(found) >= 3
     for cell, _ in found:
-        assert cell.outputs[-1].data["text/plain"].startswith("✗ Not yet."), cell.id
+        told = cell.outputs[-1].data["text/plain"]
+        assert told.startswith(("✗ Not yet.", "✗ 还不对。")), cell.id
 
 
 def test_wordpiece_by_hand_cuts_every_word_as_the_tokenizer_does(encoder):

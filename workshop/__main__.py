@@ -8,6 +8,7 @@ COMMANDS: dict[str, str] = {
     "copy": "working copies of the notebooks, which updates of the series never destroy",
     "projector": "larger text in JupyterLab and in charts, for the back row",
     "bundle": "a folder with all that learners install, for a room without a network",
+    "pages": "pages to print: plan, answers, handout, exercises, helpers' sheet",
 }
 
 
