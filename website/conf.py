@@ -24,6 +24,7 @@ html_use_index = False
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
+html_search_options = {"dict": ""}  # no dictionary: see ChinesePairs
 html_show_search_summary = False  # it would read pages with fetch(), which file:// does not have
 templates_path = ["templates"]
 pygments_style = "a11y-high-contrast-light"

@@ -151,6 +151,8 @@ class Sources:
             if is_outside(target) or target.startswith("#"):
                 return match[0]
             there = self.resolve(path, target)
+            if there.is_dir():
+                return match[0]
             _, sign, anchor = target.partition("#")
             if there.suffix in PAGES:
                 page = self.place(there)
