@@ -6,13 +6,14 @@
     python run.py benchmarks [--store] [part ...]    measure the series against its alternatives
     python run.py execute [--store] [notebook ...]   run notebooks headlessly, pages in output/
     python run.py translate [notebook ...]           make the Chinese edition from its catalogues
+    python run.py site [folder]                      the series as a website, in output/site/
     python run.py workshop [command]                 teach it to a room: what for is listed
     python run.py doctor                             print a report to paste into a bug report
     python run.py repair                             install everything again from scratch
 
 The environment is `.venv` next to this file; nothing else on the machine changes. It is installed
 when it is missing, and again when requirements.txt or pyproject.toml changes; after that no network
-is needed. `quick`, `tests` and `benchmarks` need a little more, listed in tests/requirements.txt,
+is needed. `quick`, `tests`, `benchmarks` and `site` need a little more, listed in tests/requirements.txt,
 and install it the first time you run one of them. With a folder wheels/ beside this file, which
 `python run.py workshop bundle` makes, it installs from there, without a network.
 """
@@ -43,12 +44,13 @@ COMMANDS = {
     "benchmarks": ["-m", "benchmarks"],
     "execute": ["-m", "helpers.execute"],
     "translate": ["-m", "helpers.translations"],
+    "site": ["-m", "website"],
     "workshop": ["-m", "workshop"],
     "doctor": ["-m", "helpers.doctor"],
     "repair": [],
 }
 # all other commands: requirements.txt
-NEEDS = dict.fromkeys(("quick", "tests", "benchmarks"), "tests/requirements.txt")
+NEEDS = dict.fromkeys(("quick", "tests", "benchmarks", "site"), "tests/requirements.txt")
 
 # Idle threads sleep soon instead of spinning. OpenMP reads these when torch is loaded, so they are
 # set before Python starts; helpers/__init__.py has the same ones and the reason for the values.
