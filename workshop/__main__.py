@@ -4,7 +4,9 @@ import importlib
 import sys
 
 #: Each command is a module of this package with `main(arguments) -> exit status`.
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "hub": "one machine for the room: JupyterHub for up to thirty learners",
+}
 
 
 def main(arguments: list[str]) -> int:
