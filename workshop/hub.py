@@ -34,7 +34,7 @@ VENV = PROJECT_ROOT / ".venv-hub"
 PYTHON = VENV / "bin" / "python"
 PROXY = VENV / "node_modules" / ".bin" / "configurable-http-proxy"
 REQUIREMENTS = HERE / "hub-requirements.txt"
-SOURCES = (REQUIREMENTS, HERE / "package.json", HERE / "package-lock.json", Path(__file__))
+SOURCES = (REQUIREMENTS, HERE / "package.json", HERE / "package-lock.json")
 
 ADMIN = "teacher"
 LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that is mistaken for another on paper
@@ -73,6 +73,17 @@ def is_installed() -> bool:
     return stamp.is_file() and stamp.read_text(encoding="utf-8") == fingerprint()
 
 
+def set_up() -> None:
+    """Make `.venv-hub` unless it is there, and let its JupyterLab start this project's kernels.
+
+    Raises:
+        CannotStart: it cannot be made.
+    """
+    if not is_installed():
+        install()
+    _register()
+
+
 def install() -> None:
     """Make `.venv-hub`: JupyterHub by pip, its proxy by npm, both in pinned versions.
 
@@ -99,7 +110,6 @@ def install() -> None:
         shutil.copyfile(HERE / name, VENV / name)
     quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
     _run(["npm", "ci", "--prefix", str(VENV), *quiet], "npm")
-    _register()
     (VENV / "installed.sha256").write_text(fingerprint(), encoding="utf-8")
     print("hub: installed. From now on it starts without a network.", flush=True)
 
@@ -281,13 +291,14 @@ def warm_kernels(folder: Path, threads: int, log: Path) -> Iterator[str]:
             [*command, f"--threads={threads}"],
             cwd=PROJECT_ROOT,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=messages,
             stderr=messages,
             start_new_session=True,
         )
     try:
-        assert process.stdout
-        is_ready = process.stdout.readline() == b"ready\n"
+        while process.poll() is None and not address.exists():
+            time.sleep(0.1)
+        is_ready = process.poll() is None
         if not is_ready:
             print(
                 f"hub: kernels share no memory, because the process that would start them failed "
@@ -347,9 +358,8 @@ def running(
                     start_new_session=True,  # Ctrl+C comes here; this ends it
                 )
             try:
-                assert process.stdin
-                process.stdin.write(json.dumps(settings).encode())
-                process.stdin.close()
+                with process.stdin as pipe:
+                    pipe.write(json.dumps(settings).encode())
                 _wait_until_up(process, url, log)
                 yield {
                     "url": url,
@@ -423,14 +433,14 @@ Yours:               {ADMIN}, password {access["admin_password"]}
 Who is running:      {access["url"]}/hub/admin   (log in as {ADMIN}; stop servers there)
 
 The passwords are stored nowhere: write them down. They change at the next start; folders stay.
-{"Folders of the last start are used again: " + str(known) + "." if known else "All folders are new."}
+{f"Folders used again: {known}." if known else "All folders are new."}
 """
     )
     if reason := confine.why_not():
         print(
-            f"NOT SEPARATED: {reason}.\nAll learners run as your system user: with a cell, each can "
-            "read, change and delete every\nlearner's files, and yours. Keep nothing here that the "
-            "room may not see."
+            f"NOT SEPARATED: {reason}.\nAll learners run as your system user: with a cell, each "
+            "can read, change and delete the\nfiles of every other, and yours. Keep nothing here "
+            "that the room may not see."
         )
     else:
         print(
@@ -505,14 +515,12 @@ def main(arguments: list[str]) -> int:
                 "this one. On each learner's own Windows: python run.py lab"
             )
         if options.install_only:
-            if not is_installed():
-                install()
+            set_up()
             return 0
         refuse_root(options.allow_root)
         names = learners(options.learners, options.names)
         refuse_taken(options.address, options.port)
-        if not is_installed():
-            install()
+        set_up()
         home = options.home.expanduser().resolve()
         known = prepare(home, [*names, ADMIN])
         signal.signal(signal.SIGTERM, stopped)

@@ -130,8 +130,7 @@ def serve(listener: socket.socket) -> Request:
             if isinstance(kernel, Kernel) and source is kernel.connection:
                 with suppress(ProcessLookupError):  # its server is gone
                     os.killpg(kernel.pid, signal.SIGKILL)
-            elif isinstance(kernel, Kernel):
-                assert isinstance(source, int)
+            elif isinstance(kernel, Kernel) and isinstance(source, int):
                 os.close(source)
                 _, status = os.waitpid(kernel.pid, 0)
                 with suppress(OSError, KeyError):
@@ -197,7 +196,6 @@ def main(arguments: Sequence[str]) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(str(options.socket))
         listener.listen(128)
-        print("ready", flush=True)
         request = serve(listener)
     become(request, options.threads)
 
