@@ -6,6 +6,7 @@ import sys
 #: Each command is a module of this package with `main(arguments) -> exit status`.
 COMMANDS: dict[str, str] = {
     "hub": "one machine for the room: JupyterHub for up to thirty learners",
+    "load": "the load test: how many learners this machine carries",
 }
 
 

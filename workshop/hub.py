@@ -277,6 +277,11 @@ def server_command(home: Path, *, confined: bool, kept: Sequence[Path]) -> list[
     return [str(PYTHON), "-I", str(HERE / "confine.py"), "{home}", *how, "--", server]
 
 
+def kernel_threads(count: int) -> int:
+    """Threads of torch in each kernel; together not many more than the machine has cores."""
+    return max(1, (os.cpu_count() or 1) // count)
+
+
 @contextmanager
 def warm_kernels(folder: Path, threads: int, log: Path) -> Iterator[str]:
     """The socket of a process that forks kernels; empty where there is none."""
@@ -524,7 +529,10 @@ def main(arguments: list[str]) -> int:
         home = options.home.expanduser().resolve()
         known = prepare(home, [*names, ADMIN])
         signal.signal(signal.SIGTERM, stopped)
-        with running(home, names, address=options.address, port=options.port) as access:
+        threads = kernel_threads(len(names))
+        with running(
+            home, names, address=options.address, port=options.port, threads=threads
+        ) as access:
             announce(home, names, known, access, options.address)
             process = psutil.Process(int(access["pid"]))
             while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:

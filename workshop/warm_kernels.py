@@ -145,8 +145,9 @@ def serve(listener: socket.socket) -> Request:
                     continue
                 pid = os.fork()
                 if pid == 0:
-                    for number in [*waiting.get_map(), source.fileno()]:
-                        os.close(number)
+                    for other in [source, *(key.fileobj for key in waiting.get_map().values())]:
+                        os.close(other) if isinstance(other, int) else other.close()
+                    waiting.close()
                     return request
                 os.close(request.log)
                 kernel = Kernel(pid, source)
@@ -193,11 +194,10 @@ def main(arguments: Sequence[str]) -> None:
     gc.collect()
     gc.freeze()  # the collector would write to pages that are shared
     os.umask(0o077)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind(str(options.socket))
-        listener.listen(128)
-        request = serve(listener)
-    become(request, options.threads)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(options.socket))
+    listener.listen(128)
+    become(serve(listener), options.threads)
 
 
 if __name__ == "__main__":
