@@ -2,8 +2,9 @@
 
 All learners run as the system user who started the hub, so ordinary permissions do not separate
 them. `python confine.py HOME --hide FOLDER ... --keep FOLDER ... -- COMMAND` runs a command that
-sees the hidden folders empty, apart from HOME, and may only read the kept ones. It needs nothing
-but the standard library, because two environments run it.
+sees the hidden folders empty, apart from HOME, and may only read the kept ones. In the place of a
+folder named by `--own` it sees one of HOME's. It needs nothing but the standard library, because
+two environments run it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ READ_ONLY, REMOUNT, BIND, RECURSIVE, PRIVATE = 1, 32, 4096, 16384, 1 << 18  # MS
 LOCKED = 2 | 4 | 8 | 1024 | 2048  # nosuid, nodev, noexec, noatime, nodiratime: must be kept
 RELATIME_FLAG, RELATIME = 4096, 1 << 21  # what statvfs says, what mount takes
 DEATH_SIGNAL, DUMPABLE, NO_NEW_PRIVILEGES = 1, 4, 38  # PR_SET_...
+OWN = ".own"  # folder of HOME that holds what is seen elsewhere
 CAPABILITY_VERSION = 0x20080522
 
 
@@ -56,7 +58,7 @@ def _drop_privileges() -> None:
     _call("prctl", DUMPABLE, 1, 0, 0, 0)  # as before: its own user may measure its memory
 
 
-def enter(home: Path, hidden: Sequence[Path], kept: Sequence[Path]) -> None:
+def enter(home: Path, hidden: Sequence[Path], kept: Sequence[Path], own: Sequence[Path]) -> None:
     """Put this process, which must have one thread, and all it starts under the rules above.
 
     Raises:
@@ -70,7 +72,11 @@ def enter(home: Path, hidden: Sequence[Path], kept: Sequence[Path]) -> None:
     Path("/proc/self/gid_map").write_text(f"{group or 1000} {group} 1")
     _mount("none", Path("/"), "", RECURSIVE | PRIVATE)
     # before anything is hidden: where things are now
-    places = {path: os.open(path, os.O_PATH) for path in [*kept, home]}
+    sources = {path: path for path in [*kept, home]}
+    for path in own:
+        sources[path] = home / OWN / path.name
+        sources[path].mkdir(parents=True, exist_ok=True)
+    places = {path: os.open(source, os.O_PATH) for path, source in sources.items()}
     for path in sorted({*hidden, *places}, key=lambda path: len(path.parts)):
         if path not in places:
             _mount("tmpfs", path, "tmpfs", 0, "mode=755,size=1m")
@@ -78,7 +84,7 @@ def enter(home: Path, hidden: Sequence[Path], kept: Sequence[Path]) -> None:
         path.mkdir(parents=True, exist_ok=True)
         _mount(f"/proc/self/fd/{places[path]}", path, "", BIND | RECURSIVE)
         os.close(places[path])
-        if path != home:
+        if path in kept:
             _read_only(path)
     for path in hidden:
         _read_only(path)
@@ -133,12 +139,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("home", type=Path)
     parser.add_argument("--hide", type=Path, action="append", default=[])
     parser.add_argument("--keep", type=Path, action="append", default=[])
+    parser.add_argument("--own", type=Path, action="append", default=[])
     parser.add_argument("--open", action="store_true", help="hide nothing, only end with the hub")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(arguments)
     if not options.open:
         try:
-            enter(options.home, options.hide, options.keep)
+            enter(options.home, options.hide, options.keep, options.own)
         except OSError as error:
             sys.exit(f"confine.py: {error}")
     die_with_parent(signal.SIGTERM)

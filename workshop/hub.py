@@ -36,6 +36,7 @@ PROXY = VENV / "node_modules" / ".bin" / "configurable-http-proxy"
 REQUIREMENTS = HERE / "hub-requirements.txt"
 SOURCES = (REQUIREMENTS, HERE / "package.json", HERE / "package-lock.json")
 
+CACHE = PROJECT_ROOT / ".cache"  # where the notebooks keep what they have computed
 ADMIN = "teacher"
 LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that is mistaken for another on paper
 SECONDS_TO_START, SECONDS_TO_STOP = 120, 20
@@ -208,6 +209,7 @@ def prepare(home: Path, names: Sequence[str]) -> int:
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
     (home / ".hub").mkdir(mode=0o700, exist_ok=True)
+    CACHE.mkdir(exist_ok=True)
     known = 0
     for name in names:
         folder = home / name
@@ -273,6 +275,7 @@ def server_command(home: Path, *, confined: bool, kept: Sequence[Path]) -> list[
     inside = [path for path in dict.fromkeys(visible) if path.is_relative_to(own_home)]
     options = [f"--hide={path}" for path in hidden]
     options += [f"--keep={path}" for path in dict.fromkeys([PROJECT_ROOT, *inside])]
+    options.append(f"--own={CACHE}")
     how = options if confined else ["--open"]
     return [str(PYTHON), "-I", str(HERE / "confine.py"), "{home}", *how, "--", server]
 

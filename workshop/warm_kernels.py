@@ -14,17 +14,17 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
-import io
 import json
 import os
 import random
+import resource
 import selectors
 import signal
 import socket
 import struct
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,8 @@ ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # look for a GPU without starting to use it
     "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
 }
 #: The main one, and one of pyarrow's allocator, which expects forks.
 SAFE_THREADS = ("python", "jemalloc_bg_thd")
@@ -56,15 +58,22 @@ IMPORTS = (
 )
 
 
+#: These look once whether they are in a kernel, where bars are widgets: in each, not before.
+ONCE_A_KERNEL = ("tqdm.auto", "tqdm.autonotebook")
+#: Bytes by which a kernel may grow; a cell that needs more gets a MemoryError, and it alone.
+ROOM = 3 * 2**30
+
+
 def warm_up() -> None:
     """Import and load what every notebook needs, as its first cells would."""
-    for name in IMPORTS:
-        importlib.import_module(name)
-    from helpers import artifacts, cde, session, settings
+    from helpers import artifacts, cde, settings
     from helpers.device import pick_device
 
-    with redirect_stdout(io.StringIO()):
-        session.start()
+    settings.load_env()
+    if settings.source() == "bundled":
+        os.environ["HF_HUB_OFFLINE"] = "1"  # as session.start() does, before it is read
+    for name in IMPORTS:
+        importlib.import_module(name)
     if settings.source() == "bundled" and pick_device().type == "cpu":
         artifacts.load_encoder()
         cde.load_mini_cde()
@@ -74,6 +83,14 @@ def threads() -> list[str]:
     """Names of this process's threads."""
     tasks = Path("/proc/self/task")
     return sorted((task / "comm").read_text().strip() for task in tasks.iterdir())
+
+
+def data_kilobytes() -> int:
+    """What counts against the limit of this process's data."""
+    (line,) = (
+        line for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line
+    )
+    return int(line.split()[1])
 
 
 @dataclass
@@ -159,9 +176,11 @@ def serve(listener: socket.socket) -> Request:
 
 def become(request: Request, threads: int) -> None:
     """Turn this forked process into the kernel that was asked for; returns when it has ended."""
+    import ipywidgets
     import numpy as np
     import torch
     from ipykernel.kernelapp import IPKernelApp
+    from IPython import get_ipython
 
     os.setsid()  # an interrupt reaches the kernel and what it started
     confine.join(request.peer)
@@ -178,7 +197,15 @@ def become(request: Request, threads: int) -> None:
     random.seed()
     np.random.seed()  # the state that every learner would share
     torch.set_num_threads(threads)
-    IPKernelApp.launch_instance(request.arguments)
+    for name in ONCE_A_KERNEL:
+        sys.modules.pop(name, None)
+    sys.modules["ray"] = None  # type: ignore[assignment]  # thirty clusters on one machine
+    limit = ROOM + 1024 * data_kilobytes()
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    kernel = IPKernelApp.instance()
+    kernel.initialize(request.arguments)
+    ipywidgets.load_ipython_extension(get_ipython())
+    kernel.start()
 
 
 def main(arguments: Sequence[str]) -> None:
