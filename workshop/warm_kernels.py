@@ -40,6 +40,7 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # a warning that no learner can act on
 }
 #: The main one, and one of pyarrow's allocator, which expects forks.
 SAFE_THREADS = ("python", "jemalloc_bg_thd")
@@ -54,12 +55,17 @@ IMPORTS = (
     "sklearn.neighbors",
     "datasets",
     "ipykernel.kernelapp",
+    "ipykernel.debugger",
     "ipywidgets",
+    "helpers.tables",
+    "openTSNE",
+    "PIL.PngImagePlugin",
+    "sqlite3",
+    "vegafusion",
+    "vl_convert",
 )
 
 
-#: These look once whether they are in a kernel, where bars are widgets: in each, not before.
-ONCE_A_KERNEL = ("tqdm.auto", "tqdm.autonotebook")
 #: Bytes by which a kernel may grow; a cell that needs more gets a MemoryError, and it alone.
 ROOM = 3 * 2**30
 
@@ -174,6 +180,17 @@ def serve(listener: socket.socket) -> Request:
                     source.send(json.dumps({"pid": pid}).encode())
 
 
+def renew_bars() -> None:
+    """Let progress bars be widgets: when tqdm was imported, this was no kernel yet."""
+    plain = sys.modules["tqdm.auto"].tqdm
+    for name in ("tqdm.auto", "tqdm.autonotebook"):
+        sys.modules.pop(name, None)
+    fitting = importlib.import_module("tqdm.auto").tqdm
+    for module in filter(None, [*sys.modules.values()]):
+        if vars(module).get("tqdm") is plain:
+            vars(module)["tqdm"] = fitting
+
+
 def become(request: Request, threads: int) -> None:
     """Turn this forked process into the kernel that was asked for; returns when it has ended."""
     import ipywidgets
@@ -197,14 +214,13 @@ def become(request: Request, threads: int) -> None:
     random.seed()
     np.random.seed()  # the state that every learner would share
     torch.set_num_threads(threads)
-    for name in ONCE_A_KERNEL:
-        sys.modules.pop(name, None)
     sys.modules["ray"] = None  # type: ignore[assignment]  # thirty clusters on one machine
     limit = ROOM + 1024 * data_kilobytes()
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     kernel = IPKernelApp.instance()
     kernel.initialize(request.arguments)
     ipywidgets.load_ipython_extension(get_ipython())
+    renew_bars()
     kernel.start()
 
 
