@@ -10,11 +10,14 @@ import subprocess
 import sys
 import time
 
+import nbformat
 import psutil
 import pytest
+from playwright import sync_api as playwright
 
 from helpers.execute import NOTEBOOKS
 from tests.support.processes import family, run_python, started_python, survivors, wait_until
+from tests.system.test_browser import SHOTS, launch
 from workshop import confine, hub, load
 
 WITHOUT = "" if hub.is_installed() else "no .venv-hub: python run.py workshop hub --install-only"
@@ -347,6 +350,35 @@ def test_a_kernel_can_be_interrupted_and_restarted(ada, cells):
 def test_a_cell_that_wants_too_much_memory_fails_alone(cells):
     assert cells.run("len(bytearray(4 * 2**30))") == "MemoryError"
     assert cells.run("print('still here')") == "still here\n"
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@needs_hub
+def test_a_learner_logs_in_with_a_browser_and_runs_a_cell(room):
+    home = hub.Path(re.search(r"Log: (\S+)/\.hub/", room.said)[1])
+    path = home / "learner02" / "notebooks" / "02_input_embeddings.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.update(outputs=[], execution_count=None)  # what is seen later was computed here
+    nbformat.write(notebook, path)
+    with playwright.sync_playwright() as driver:
+        page = launch(driver.chromium).new_page(viewport={"width": 1280, "height": 720})
+        page.set_default_timeout(60_000)
+        page.goto(room.url)
+        page.fill("#username_input", "learner02")
+        page.fill("#password_input", room.password)
+        page.click("#login_submit")
+        page.wait_for_url("**/user/learner02/lab/tree/notebooks**")
+        page.goto(f"{room.url}/user/learner02/lab/tree/notebooks/{path.name}")
+        page.locator(".jp-CodeCell .cm-content").first.click()
+        page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for()
+        page.keyboard.press("Shift+Enter")
+        shown = page.locator(".jp-CodeCell .jp-OutputArea-output").first
+        playwright.expect(shown).to_contain_text("device", timeout=60_000)
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SHOTS / "hub.png")
 
 
 @pytest.mark.slow
