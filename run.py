@@ -5,6 +5,7 @@
     python run.py tests [arguments of pytest]        every test, notebooks and browser included
     python run.py benchmarks [--store] [part ...]    measure the series against its alternatives
     python run.py execute [--store] [notebook ...]   run notebooks headlessly, pages in output/
+    python run.py translate [notebook ...]           make the Chinese edition from its catalogues
     python run.py workshop [command]                 teach it to a room: what for is listed
     python run.py doctor                             print a report to paste into a bug report
     python run.py repair                             install everything again from scratch
@@ -12,21 +13,25 @@
 The environment is `.venv` next to this file; nothing else on the machine changes. It is installed
 when it is missing, and again when requirements.txt or pyproject.toml changes; after that no network
 is needed. `quick`, `tests` and `benchmarks` need a little more, listed in tests/requirements.txt,
-and install it the first time you run one of them.
+and install it the first time you run one of them. With a folder wheels/ beside this file, which
+`python run.py workshop bundle` makes, it installs from there, without a network.
 """
 
 import hashlib
 import json
 import os
+import platform
 import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+WHEELS = ROOT / "wheels"  # there in a bundle: see `python run.py workshop bundle --help`
 OLDEST, NEWEST = (3, 11), (3, 14)
 
 QUICK = "not slow and not scale and not browser"
@@ -37,6 +42,7 @@ COMMANDS = {
     "tests": ["-m", "pytest", *TWO_AT_A_TIME],
     "benchmarks": ["-m", "benchmarks"],
     "execute": ["-m", "helpers.execute"],
+    "translate": ["-m", "helpers.translations"],
     "workshop": ["-m", "workshop"],
     "doctor": ["-m", "helpers.doctor"],
     "repair": [],
@@ -71,9 +77,9 @@ def environment():
     return {name: value for name, value in variables.items() if name not in LEADS_OUT}
 
 
-def call(arguments):
+def call(arguments, variables=None):
     command = [str(argument) for argument in arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment()).returncode
+    return subprocess.run(command, cwd=ROOT, env=variables or environment()).returncode
 
 
 def quiet_lab():
@@ -113,8 +119,74 @@ def is_this_python():
     return PYTHON.exists() and call([PYTHON, "-c", check]) == 0
 
 
+def this_platform():
+    """This system and this Python's processor, in a bundle's words: `windows-x86_64`."""
+    system = {"win32": "windows", "darwin": "macos"}.get(sys.platform, sys.platform)
+    machine = sysconfig.get_platform().rpartition("-")[2]
+    if machine == "universal2":  # a Python for both kinds of Mac
+        machine = platform.machine()
+    return f"{system}-{machine.replace('amd64', 'x86_64')}"
+
+
+def is_a_wheel(path):
+    """Not what file managers leave in a folder: .DS_Store, ._torch.whl, Thumbs.db, desktop.ini."""
+    return not path.name.startswith(".") and path.name not in ("Thumbs.db", "desktop.ini")
+
+
+def check_bundle(requirements):
+    """Refuse a bundle that is not for this machine, or whose wheels are not those of its list."""
+    again = "Copy the whole folder again from where you got it, then repeat the command."
+    sums, about = ROOT / "SHA256SUMS", ROOT / "bundle.json"
+    if not sums.is_file() or not about.is_file():
+        fail(
+            "there is a folder wheels/ here without its list (SHA256SUMS, bundle.json), so this "
+            f"bundle is not whole.\n{again}\nIf wheels/ is a folder of your own, rename it."
+        )
+    about = json.loads(about.read_text(encoding="utf-8"))
+    version = ".".join(map(str, sys.version_info[:2]))
+    if [this_platform(), version] not in about["targets"]:
+        held = "\n".join(f"    {system}, Python {python}" for system, python in about["targets"])
+        fail(
+            f"this is {this_platform()}, Python {version}, and the bundle is for\n{held}\n"
+            "Start it with one of those Pythons (START-HERE.html says how), or ask your teacher."
+        )
+    if requirements != "requirements.txt" and not about["tests"]:
+        fail(
+            f"the bundle does not hold what this command needs ({requirements}). It is made with "
+            "`--with-tests`,\nor use the series from its repository, with a network."
+        )
+    print("run.py: checking the bundle's wheels ...", flush=True)
+    lines = [line.partition("  ") for line in sums.read_text(encoding="utf-8").splitlines()]
+    listed = {name: digest for digest, _, name in lines if name.startswith("wheels/")}
+    there = {f"wheels/{path.name}": path for path in WHEELS.iterdir() if is_a_wheel(path)}
+    wrong = [f"missing: {name}" for name in sorted(listed.keys() - there.keys())]
+    wrong += [f"not in the list: {name}" for name in sorted(there.keys() - listed.keys())]
+    for name in sorted(listed.keys() & there.keys()):
+        with there[name].open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != listed[name]:
+                wrong.append(f"changed: {name}")
+    if wrong:
+        fail(
+            "the bundle is damaged, and nothing was installed.\n    "
+            + "\n    ".join(wrong)
+            + f"\n{again}\nIf that does not help, the original is damaged: tell your teacher."
+        )
+
+
+def pip_install(requirements):
+    """pip's exit status; in a bundle it gets the bundle's wheels and nothing else."""
+    command = [PYTHON, "-m", "pip", "install", "--quiet", "--requirement", requirements]
+    if not WHEELS.is_dir():
+        return call(command)
+    variables = {name: v for name, v in environment().items() if not name.startswith("PIP_")}
+    variables["PIP_CONFIG_FILE"] = os.devnull  # an index or a cache of this machine has no say
+    return call([*command, "--no-index", "--find-links", WHEELS], variables)
+
+
 def install(requirements):
     """Make `.venv` and install the pinned versions into it."""
+    if WHEELS.is_dir():
+        check_bundle(requirements)
     first = not PYTHON.exists()
     why = "first time: several minutes, some GB" if first else f"{requirements} is new or changed"
     print(f"run.py: installing into .venv ({why}) ...", flush=True)
@@ -126,10 +198,11 @@ def install(requirements):
                 "could not create the environment .venv. "
                 "On Debian and Ubuntu, install its tool first: sudo apt install python3-venv"
             )
-    if call([PYTHON, "-m", "pip", "install", "--quiet", "--requirement", requirements]):
+    if pip_install(requirements):
+        check = "there is room on the disk" if WHEELS.is_dir() else "you are online"
         fail(
             "the installation failed; the lines above say why. "
-            "Check that you are online, then run the same command again."
+            f"Check that {check}, then run the same command again."
         )
     quiet_lab()
     set_up_kernel()
@@ -145,8 +218,8 @@ def refuse_root(arguments):
     only_informs = {"_h", "__help", "__help_all", "__version"}.intersection(asks)
     is_root = getattr(os, "geteuid", lambda: None)() == 0  # Windows has no such user
     if is_root and not allowed and not only_informs:
-        python = Path(sys.orig_argv[0])
-        python = python.name if shutil.which(python.name) else str(python)
+        started = Path(sys.orig_argv[0])
+        python = started.name if shutil.which(started.name) else str(started)
         fail(
             "you are root, and JupyterLab runs as root only when told to. In a container, or on a "
             "machine of\nyour own, type:\n\n    "
@@ -179,6 +252,8 @@ def main():
         refuse_root(arguments)
         arguments = lab_arguments(arguments)
     if command == "repair" and VENV.exists():
+        if WHEELS.is_dir():
+            check_bundle("requirements.txt")  # or there would soon be no environment at all
         print("run.py: removing .venv", flush=True)
         shutil.rmtree(VENV)
     requirements = NEEDS.get(command, "requirements.txt")

@@ -2,14 +2,15 @@
 
 Four floors. A module imports from its own floor or a lower one, and never in a circle:
 
-1. `settings`, `files`, `device`, `console`, `tokens`, `similarity`, `figures`: environment and
-   keys, whole files, where to compute, how to print, text and numbers, the figures' words.
+1. `language`, `settings`, `files`, `device`, `console`, `tokens`, `similarity`, `figures`: English
+   or Chinese, environment and keys, whole files, where to compute, how to print, text and numbers,
+   the figures' words.
 2. `artifacts`, `tables`, `charts`, `token_map`: what may be loaded and from where; what a reader
    sees.
 3. `projection`, `retrieval`, `openai_api`, `local_server`, `cde`: t-SNE, search and its measures,
    the API, the contextual models.
-4. `exercises`, `session`, `doctor`, `execute`: hints, the start of a notebook, a report, headless
-   runs.
+4. `exercises`, `session`, `doctor`, `execute`; `translations`, `messages`, `wording`: hints, the
+   start of a notebook, a report, headless runs; the Chinese edition.
 """
 
 import os

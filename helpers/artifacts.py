@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from . import PROJECT_ROOT
 from .device import pick_device, use_threads
 from .files import ArtifactError, sha256, verify, write_whole
+from .language import translated as _
 from .settings import source
 
 if TYPE_CHECKING:
@@ -94,15 +95,16 @@ def bundled_directory(artifact: Artifact) -> Path:
     Raises:
         ArtifactError: the package is not installed, or a file is missing or altered.
     """
-    fix = (
-        "python run.py repair   (in an environment of your own: "
-        f"python -m pip install --force-reinstall --no-deps {artifact.requirement})"
-    )
+    fix = _(
+        "python run.py repair   (in an environment of your own: python -m pip "
+        "install --force-reinstall --no-deps {requirement})"
+    ).format(requirement=artifact.requirement)
     spec = find_spec(artifact.package.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
         raise ArtifactError(
-            f"The package {artifact.package}, which carries {artifact.name}, is not installed. "
-            f"Fix it: {fix}"
+            _(
+                "The package {package}, which carries {name}, is not installed. Fix it: {fix}"
+            ).format(package=artifact.package, name=artifact.name, fix=fix)
         )
     directory = Path(spec.submodule_search_locations[0]) / artifact.package_folder
     verify(directory, artifact.files, fix=fix)
@@ -142,12 +144,14 @@ def fetch(
     try:
         _ask_hub(repo_id, revision, repo_type)
         if size:
-            print(f"{repo_id}: downloading {size}", flush=True)
+            print(_("{repo_id}: downloading {size}").format(repo_id=repo_id, size=size), flush=True)
         return Path(snapshot_download(**wanted, etag_timeout=5))
     except Exception as error:
         raise OutOfReach(
-            f"{repo_id} could not be fetched from the Hub: {_cause(error)}. "
-            f"Fix that and run this cell again, or {fallback}"
+            _(
+                "{repo_id} could not be fetched from the Hub: {cause}. Fix that and "
+                "run this cell again, or {fallback}"
+            ).format(repo_id=repo_id, cause=_cause(error), fallback=fallback)
         ) from error
 
 
@@ -188,7 +192,9 @@ def _ask_hub(repo_id: str, revision: str, repo_type: str) -> None:
     thread.start()
     thread.join(HUB_SECONDS)
     if not answer:
-        raise TimeoutError(f"no answer within {HUB_SECONDS} seconds")
+        raise TimeoutError(
+            _("no answer within {hub_seconds} seconds").format(hub_seconds=HUB_SECONDS)
+        )
     if answer[0] is not None:
         raise answer[0]
 
@@ -200,17 +206,23 @@ def _cause(error: BaseException) -> str:
         chain.append(earlier)
     system = [cause for cause in chain if isinstance(cause, OSError)]
     if any(cause.errno in DISK_FULL for cause in system):
-        return "the disk is full. Free some space, or set HF_HOME to a folder on another disk"
+        return _("the disk is full. Free some space, or set HF_HOME to a folder on another disk")
     if any(cause.filename and cause.errno in FORBIDDEN for cause in system):  # not a connection
-        return "the Hub's cache cannot be written. Set HF_HOME to a folder of your own"
+        return _("the Hub's cache cannot be written. Set HF_HOME to a folder of your own")
     if any(type(cause).__name__ == "OfflineModeIsEnabled" for cause in chain):
-        return "HF_HUB_OFFLINE is set, and the cache does not have all files"
+        return _("HF_HUB_OFFLINE is set, and the cache does not have all files")
     words = getattr(error, "strerror", None) or str(error)  # strerror: without the path
     words = words.strip().partition("\n")[0][:120]
     if not isinstance(error, TimeoutError):
         words = f"{type(error).__name__} {words}".strip()
     proxies = [name for name in PROXIES if os.environ.get(name)]
-    return f"{words}; the proxy in {proxies[0]} may be the reason" if proxies else words
+    return (
+        _("{words}; the proxy in {proxies} may be the reason").format(
+            words=words, proxies=proxies[0]
+        )
+        if proxies
+        else words
+    )
 
 
 def record(repo_id: str, directory: Path, *, book: Path | None = None) -> dict[str, str]:
@@ -234,16 +246,21 @@ def record(repo_id: str, directory: Path, *, book: Path | None = None) -> dict[s
             write_whole(book, data.encode())
         except OSError as error:
             warnings.warn(
-                f"The hashes of {repo_id} could not be recorded ({error.strerror}); "
-                "the next run cannot compare.",
+                _(
+                    "The hashes of {repo_id} could not be recorded ({strerror}); the next "
+                    "run cannot compare."
+                ).format(repo_id=repo_id, strerror=error.strerror),
                 stacklevel=2,
             )
     elif known[repo_id] != found:
         names = sorted({*found, *known[repo_id]})
         changed = [name for name in names if found.get(name) != known[repo_id].get(name)]
         raise ArtifactError(
-            f"{repo_id} is not what was first downloaded: {', '.join(changed[:3])} changed. If you "
-            f"trust the new files, remove {repo_id} from .cache/hub.json and run the cell again"
+            _(
+                "{repo_id} is not what was first downloaded: {changed} changed. If you "
+                "trust the new files, remove {repo_id} from .cache/hub.json and run "
+                "the cell again"
+            ).format(repo_id=repo_id, changed=", ".join(changed[:3]))
         )
     return found
 
@@ -253,8 +270,11 @@ def _read_record(book: Path) -> dict[str, dict[str, str]]:
         return dict(json.loads(book.read_text(encoding="utf-8"))) if book.is_file() else {}
     except (ValueError, TypeError) as error:
         raise ArtifactError(
-            ".cache/hub.json, the record of what was downloaded first, is damaged. If you trust "
-            "the files in the Hub's cache, remove .cache/hub.json and run the cell again"
+            _(
+                ".cache/hub.json, the record of what was downloaded first, is damaged. "
+                "If you trust the files in the Hub's cache, remove .cache/hub.json and "
+                "run the cell again"
+            )
         ) from error
 
 
@@ -265,10 +285,16 @@ def hub_directory(artifact: Artifact) -> Path:
         OutOfReach: the files are not in the cache and the Hub did not deliver them.
         ArtifactError: their bytes differ.
     """
-    fallback = "use the bundled copy: set EMBEDDINGS_SOURCE=bundled and restart the kernel"
+    fallback = _("use the bundled copy: set EMBEDDINGS_SOURCE=bundled and restart the kernel")
     directory = fetch(artifact.repo_id, artifact.revision, list(artifact.files), fallback=fallback)
-    remove = f"hf cache rm model/{artifact.repo_id}, then run this cell again"
-    verify(directory, artifact.files, fix=f"{remove}; or {fallback}")
+    remove = _("hf cache rm model/{repo_id}, then run this cell again").format(
+        repo_id=artifact.repo_id
+    )
+    verify(
+        directory,
+        artifact.files,
+        fix=_("{remove}; or {fallback}").format(remove=remove, fallback=fallback),
+    )
     return directory
 
 
@@ -285,7 +311,12 @@ def locate(artifact: Artifact) -> Path:
         try:
             return hub_directory(artifact)
         except OutOfReach as error:
-            print(f"{error.args[0]}\nUsing the bundled copy, which has the same bytes.", flush=True)
+            print(
+                _("{reason}\nUsing the bundled copy, which has the same bytes.").format(
+                    reason=error.args[0]
+                ),
+                flush=True,
+            )
     return bundled_directory(artifact)
 
 

@@ -8,7 +8,10 @@ as plain text. The map of the vocabulary is in `token_map`.
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import altair as alt
@@ -17,7 +20,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .figures import worded
-from .tokens import visible
+from .language import chosen, given
+from .language import marked as N_
+from .language import translated as _
+from .settings import is_projected
+from .tokens import short, visible
 
 VEGALITE_MIME = "application/vnd.vegalite.v5+json"  # the newest that JupyterLab 4 draws by itself
 VEGALITE_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
@@ -30,12 +37,27 @@ EMBED = {"actions": {"export": True, "source": False, "compiled": False, "editor
 SERIES_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7A4A00", "#444444"]
 INK = "#222222"
 FONT = "DejaVu Sans, Verdana, sans-serif"
+CHINESE_FONT = "Noto Sans SC"  # a part of it ships, for pictures: fonts/README.md
+COSINE, SHARE = N_("cosine similarity"), N_("share of the vector")  # titles unless others are given
 LONGEST = 160  # characters of a label
+MOST_BINS = 1_000  # of a histogram
 MOST_CELLS = 5_000  # of a heatmap; more can neither be read nor be drawn in reasonable time
 #: Where black numbers on a colour scale give way to white ones, as shares of its top: at least
 #: 4.5:1 contrast in every cell. Cosines are dark at both ends, magnitudes only near 0.
 DARK_BELOW, DARK_ABOVE = -0.79, 0.87
 DARK_MAGNITUDE = 0.43
+#: How much larger charts are on a projector: labels of axes have 16 pixels instead of 12.
+PROJECTED = 4 / 3
+#: A plot grows by no more, so that every chart of the series fits a screen of 1,280 pixels.
+MOST_ADDED = 100
+#: Further properties that are lengths in pixels. `size` is one for texts and bars, but
+#: an area for points.
+LENGTHS = {
+    *("fontSize", "labelFontSize", "titleFontSize", "subtitleFontSize", "labelLimit"),
+    *("dx", "dy", "strokeWidth", "spacing", "padding"),
+}
+AREAS = {"symbolSize"}
+POINTS = {"point", "circle", "square"}
 
 ChartType = TypeVar("ChartType", bound=alt.TopLevelMixin)
 
@@ -67,16 +89,19 @@ def axis_title(text: Any) -> str:
 def _fields(frame: pd.DataFrame, **columns: str) -> pd.DataFrame:
     """Columns of `frame` under safe names, their texts as labels.
 
-    Vega gives dots, brackets and quotes in a field name a meaning of their own.
+    Vega gives dots, brackets and quotes in a field name a meaning of their own. Texts of a notebook
+    are shown in its language, except tokens.
 
     >>> _fields(pd.DataFrame({"a.b[0]": ["one\\ntwo"]}), x="a.b[0]").to_dict("list")
     {'x': ['one two']}
     """
 
-    def values(column: pd.Series) -> list[Any]:
-        return list(column if pd.api.types.is_numeric_dtype(column) else map(label, column))
+    def values(column: pd.Series, name: str) -> list[Any]:
+        if pd.api.types.is_numeric_dtype(column):
+            return list(column)
+        return [label(text if name == "token" else given(text)) for text in column]
 
-    return pd.DataFrame({name: values(frame[column]) for name, column in columns.items()})
+    return pd.DataFrame({name: values(frame[column], name) for name, column in columns.items()})
 
 
 def _heading(title: str, subtitle: str) -> alt.Title:
@@ -84,7 +109,7 @@ def _heading(title: str, subtitle: str) -> alt.Title:
 
 
 def styled(chart: ChartType) -> ChartType:
-    """`chart` in the look of the series.
+    """`chart` in the look of the series, larger where it is projected.
 
     Every colour is set: JupyterLab's dark theme would otherwise write white on white.
     """
@@ -97,17 +122,87 @@ def styled(chart: ChartType) -> ChartType:
         "labelLimit": 220,
     }
     text = {"labelColor": INK, "titleColor": INK}
-    return (
-        chart.configure(font=FONT, background="white")
+    # Vega-Lite's own limit, which has to grow with the letters
+    legend: dict[str, Any] = {"labelLimit": 160} if is_projected() else {}
+    font = FONT.replace("sans-serif", f"{CHINESE_FONT}, sans-serif") if chosen() == "zh" else FONT
+    chart = (
+        chart.configure(font=font, background="white")
         .configure_axis(**axis, **text)
         .configure_title(
             fontSize=15, anchor="start", color=INK, subtitleFontSize=12, subtitleColor="#444444"
         )
-        .configure_legend(labelFontSize=12, titleFontSize=12, **text)
+        .configure_legend(labelFontSize=12, titleFontSize=12, **legend, **text)
         .configure_header(labelFontSize=12, titleFontSize=12, **text)
         .configure_text(color=INK)
         .configure_view(stroke="#dddddd")
     )
+    return enlarged(chart, PROJECTED) if is_projected() else chart
+
+
+def magnification() -> float:
+    """How much larger letters are drawn: `PROJECTED` for a room, else 1."""
+    return PROJECTED if is_projected() else 1.0
+
+
+def room(pixels: int) -> int:
+    """How much of a plot's width or height labels of usual size have: less where it is projected.
+
+    There, letters grow by `PROJECTED`, but a plot by at most `MOST_ADDED` pixels.
+    """
+    if not is_projected():
+        return pixels
+    return int(min(pixels * PROJECTED, pixels + MOST_ADDED) / PROJECTED)
+
+
+def enlarged(part: Any, factor: float, *, mark: str = "", inherited: str = "") -> Any:
+    """A chart, or part of one, with every length multiplied by a factor; data are left alone.
+
+    Plots grow by at most `MOST_ADDED` pixels in either direction.
+
+    Args:
+        mark: what the part draws, such as `"text"`.
+        inherited: the property that a bare `value` inside the part belongs to.
+
+    >>> enlarged({"width": 300, "encoding": {"size": {"value": 90}}}, 2, mark="point")
+    {'width': 400, 'encoding': {'size': {'value': 360}}}
+    """
+    if isinstance(part, list):
+        return [enlarged(item, factor, mark=mark, inherited=inherited) for item in part]
+    if not isinstance(part, (dict, alt.SchemaBase)):
+        return part
+    held = part if isinstance(part, dict) else part._kwds
+    drawn = held.get("mark", mark)
+    drawn = drawn if isinstance(drawn, str) else str(_given(drawn, "type") or mark)
+    larger = {}
+    for name, value in held.items():
+        meant = inherited if name == "value" else name
+        if name in ("data", "datasets", "scale", "params") or value is alt.Undefined:
+            larger[name] = value
+        elif isinstance(value, bool) or not isinstance(value, (int, float)):
+            larger[name] = enlarged(
+                value, factor, mark=drawn, inherited="size" if name == "size" else inherited
+            )
+        elif meant in AREAS or (meant == "size" and drawn in POINTS):
+            larger[name] = value * factor**2
+        elif meant in ("width", "height"):
+            larger[name] = min(value * factor, value + MOST_ADDED)
+        elif meant in LENGTHS or meant == "size":
+            larger[name] = value * factor
+        else:
+            larger[name] = value
+    if isinstance(part, dict):
+        return larger
+    copy = part.copy(deep=False)
+    for name, value in larger.items():
+        copy[name] = value
+    return copy
+
+
+def _given(part: Any, name: str) -> Any:
+    """A property of part of a chart; None if it has no such property."""
+    held = part if isinstance(part, dict) else getattr(part, "_kwds", {})
+    value = held.get(name)
+    return None if value is alt.Undefined else value
 
 
 # --- the renderer -------------------------------------------------------------------------------
@@ -125,6 +220,17 @@ def _visible(part: Any) -> Any:
     return visible(part) if isinstance(part, str) else part
 
 
+@cache
+def _load_chinese_font() -> None:
+    """Let vl-convert and matplotlib draw Chinese on a machine without a Chinese font."""
+    import vl_convert
+    from matplotlib import font_manager
+
+    folder = Path(__file__).with_name("fonts")
+    vl_convert.register_font_directory(str(folder))
+    font_manager.fontManager.addfont(folder / "NotoSansSC.otf")
+
+
 def picture(spec: dict[str, Any], *, vegalite: str = VEGALITE, scale: float = 1.5) -> bytes:
     """A Vega-Lite specification drawn as a PNG.
 
@@ -138,6 +244,8 @@ def picture(spec: dict[str, Any], *, vegalite: str = VEGALITE, scale: float = 1.
     import vl_convert
     from PIL import Image
 
+    if chosen() == "zh":
+        _load_chinese_font()
     drawn = vl_convert.vegalite_to_png(_visible(spec), vl_version=vegalite, scale=scale)
     image = Image.open(io.BytesIO(drawn)).convert("RGB")
     # median cut, the default, would spend the palette on large areas and change what is rare
@@ -150,7 +258,7 @@ def picture(spec: dict[str, Any], *, vegalite: str = VEGALITE, scale: float = 1.
 def _offline(spec: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Altair renderer: the specification for JupyterLab, a PNG and the description in words."""
     spec = {**_visible(spec), "$schema": VEGALITE_SCHEMA}
-    description = spec.get("description", "chart without a description")
+    description = spec.get("description", _("chart without a description"))
     bundle = {VEGALITE_MIME: spec, "image/png": picture(spec), "text/plain": description}
     return bundle, {VEGALITE_MIME: {"embed_options": EMBED}, "image/png": {"alt": description}}
 
@@ -194,19 +302,30 @@ def _check_cells(matrix: np.ndarray, rows: list[str], columns: list[str]) -> Non
     """Raise a `ValueError` unless every cell has a place of its own, and there are few enough."""
     if matrix.shape != (len(rows), len(columns)):
         raise ValueError(
-            f"a matrix of shape {matrix.shape} needs one label for each row and column, "
-            f"got {len(rows)} and {len(columns)}"
+            _(
+                "a matrix of shape {shape} needs one label for each row and column, "
+                "got {rows} and {columns}"
+            ).format(shape=matrix.shape, rows=len(rows), columns=len(columns))
         )
     if not 1 <= matrix.size <= MOST_CELLS:
         raise ValueError(
-            f"a heatmap shows 1 to {MOST_CELLS:,} cells, not {len(rows):,} by {len(columns):,}. "
-            "Show a part, such as matrix[:50, :50]"
+            _(
+                "a heatmap shows 1 to {most_cells:,} cells, not {rows:,} by "
+                "{columns:,}. Show a part, such as matrix[:50, :50]"
+            ).format(most_cells=MOST_CELLS, rows=len(rows), columns=len(columns))
         )
     if len(set(rows)) < len(rows) or len(set(columns)) < len(columns):
         raise ValueError(
-            "labels must differ, or one cell would hide another: "
-            "tokens.token_labels(...) numbers those that repeat"
+            _(
+                "labels must differ, or one cell would hide another: "
+                "tokens.token_labels(...) numbers those that repeat"
+            )
         )
+
+
+def _name(text: Any) -> str:
+    """A label of a row or column. A word may be a token, so only longer ones are translated."""
+    return label(given(text) if " " in str(text) else text)
 
 
 def _cells(matrix: ArrayLike, rows: list[str], columns: list[str], decimals: int) -> pd.DataFrame:
@@ -216,7 +335,7 @@ def _cells(matrix: ArrayLike, rows: list[str], columns: list[str], decimals: int
     [['a', 'b', 0.5, '0.5'], ['a', 'c', 1.0, '1.0']]
     """
     matrix = np.asarray(matrix, dtype=float)
-    rows, columns = [label(row) for row in rows], [label(column) for column in columns]
+    rows, columns = list(map(_name, rows)), list(map(_name, columns))
     _check_cells(matrix, rows, columns)
     return pd.DataFrame(
         {
@@ -232,7 +351,7 @@ def _panel(
     matrix: ArrayLike, rows: list[str], columns: list[str], title: str, look: _Look
 ) -> alt.LayerChart:
     """One matrix as coloured cells with numbers in them."""
-    row, column, value = map(axis_title, (look.row_title, look.column_title, look.value_title))
+    row, column, value = map(axis_title, (look.row_title, look.column_title, _(look.value_title)))
     turned = alt.Axis(labelAngle=-40, orient="bottom")
     cells = alt.Chart(_cells(matrix, rows, columns, look.decimals)).encode(
         x=alt.X("column:N", sort=None, title=column, axis=turned),
@@ -263,7 +382,7 @@ def heatmap(
     row_title: str,
     column_title: str,
     description: str,
-    value_title: str = "cosine similarity",
+    value_title: str = COSINE,
     signed: bool = True,
     top: float = 1.0,
     decimals: int = 2,
@@ -299,7 +418,7 @@ def heatmap_pair(
     row_title: str,
     column_title: str,
     description: str,
-    value_title: str = "cosine similarity",
+    value_title: str = COSINE,
     cell: int = 40,
 ) -> alt.VConcatChart:
     """Two signed matrices with the same labels and colour scale, `left` above `right`.
@@ -332,7 +451,7 @@ def show_heatmaps(
     y_title: str,
     title: str,
     description: str,
-    value_title: str = "cosine similarity",
+    value_title: str = COSINE,
     span: tuple[float, float] | None = None,
 ) -> None:
     """Draw square matrices side by side (seaborn), in sequential colours.
@@ -345,19 +464,26 @@ def show_heatmaps(
     import seaborn
     from IPython.display import display
 
-    size = (6.4 * len(matrices), 5.6)
-    figure, axes = plt.subplots(1, len(matrices), figsize=size, layout="constrained")
-    bar = {"label": _no_math(value_title), "shrink": 0.8}
-    low, high = (None, None) if span is None else span
-    for axis, (name, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
-        values = np.asarray(matrix, dtype=float)
-        ticks = [str(i + 1) for i in range(len(values))]
-        look = {"xticklabels": ticks, "yticklabels": ticks, "vmin": low, "vmax": high}
-        seaborn.heatmap(values, ax=axis, cmap="cividis", square=True, cbar_kws=bar, **look)
-        axis.set(title=_no_math(name), xlabel=_no_math(x_title), ylabel=_no_math(y_title))
-    figure.suptitle(_no_math(title))
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=80, facecolor="white")
+    letters: Any = {"font.size": 14.5} if is_projected() else {}  # points: 16 pixels at 80 dpi
+    if chosen() == "zh":
+        _load_chinese_font()
+        letters["font.family"] = ["DejaVu Sans", CHINESE_FONT]
+    with plt.rc_context(letters):
+        size = (6.4 * len(matrices), 5.6)
+        figure, axes = plt.subplots(1, len(matrices), figsize=size, layout="constrained")
+        bar = {"label": _no_math(_(value_title)), "shrink": 0.8}
+        low, high = (None, None) if span is None else span
+        for axis, (name, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
+            values = np.asarray(matrix, dtype=float)
+            ticks = [str(i + 1) for i in range(len(values))]
+            look = {"xticklabels": ticks, "yticklabels": ticks, "vmin": low, "vmax": high}
+            seaborn.heatmap(values, ax=axis, cmap="cividis", square=True, cbar_kws=bar, **look)
+            axis.set(
+                title=_no_math(given(name)), xlabel=_no_math(x_title), ylabel=_no_math(y_title)
+            )
+        figure.suptitle(_no_math(title))
+        out = io.BytesIO()
+        figure.savefig(out, format="png", dpi=80, facecolor="white")
     plt.close(figure)
     words = visible(description)
     bundle = {"image/png": out.getvalue(), "text/plain": words}
@@ -421,14 +547,14 @@ def lines(
     """
     shown = _fields(frame, x=x, y=y, **({"series": series} if series else {}))
     shown["label"] = [f"{value:.{decimals}f}" for value in shown["y"]]
-    x_name, y_name = axis_title(x_title or x), axis_title(y_title or y)
+    x_name, y_name = axis_title(x_title or given(x)), axis_title(y_title or given(y))
     x_axis = _x_axis(shown["x"], x_name, log_x)
     y_scale = alt.Scale(domain=list(y_domain)) if y_domain else alt.Undefined
     tooltip = [alt.Tooltip(x_axis.shorthand, title=x_name), alt.Tooltip("y:Q", title=y_name)]
     colour: Any = alt.value(SERIES_COLOURS[0])
     shape: Any = alt.value("circle")
     if series:
-        name = axis_title(series)
+        name = axis_title(given(series))
         colour, shape = _colour_and_shape("series", _unique(shown["series"]), name)
         tooltip.insert(0, alt.Tooltip("series:N", title=name))
     base = alt.Chart(shown).encode(x=x_axis, y=alt.Y("y:Q", title=y_name, scale=y_scale))
@@ -441,6 +567,94 @@ def lines(
         drawn += base.mark_text(dy=-12, fontSize=12).encode(text="label:N")
     heading = _heading(title, subtitle)
     return styled(drawn.properties(title=heading, width=width, height=280, description=description))
+
+
+@worded
+def histogram(
+    samples: Mapping[str, ArrayLike],
+    *,
+    step: float,
+    title: str,
+    description: str,
+    x_title: str,
+    y_title: str,
+    series_title: str,
+    subtitle: str = "",
+    width: int = 560,
+) -> alt.LayerChart:
+    """Several samples as outlined histograms, one over the other.
+
+    They differ in colour and in the dashes of the outline. What is drawn, and stored in a notebook,
+    are the shares of the bins, not the values.
+
+    Args:
+        samples: values (n,) by the name of their sample, at least one value each.
+        step: width of a bin; bins begin at multiples of it.
+        width: of the plot in pixels.
+
+    Raises:
+        ValueError: there are no samples, `step` is not a positive number, or a sample has no
+            values or one that is not finite.
+    """
+    if not samples or not (np.isfinite(step) and step > 0):
+        raise ValueError(
+            _("give samples and a positive step, not {samples} and {step}").format(
+                samples=len(samples), step=step
+            )
+        )
+    values = {
+        given(name): np.asarray(sample, dtype=float).ravel() for name, sample in samples.items()
+    }
+    for name, sample in values.items():
+        if not sample.size or not np.isfinite(sample).all():
+            raise ValueError(
+                _("{name} has no values, or one that is NaN or infinite").format(name=short(name))
+            )
+    every = np.concatenate(list(values.values()))
+    low, high = (int(edge) for edge in (np.floor(every.min() / step), np.ceil(every.max() / step)))
+    if high - low > MOST_BINS:
+        raise ValueError(
+            _("a step of {step} makes {bins:,} bins; choose a larger one").format(
+                step=step, bins=high - low
+            )
+        )
+    edges = np.arange(low - 1, high + 2) * step  # an empty bin at either end closes the outline
+    bins = pd.concat(
+        pd.DataFrame(
+            {
+                "sample": label(name),
+                "x": edges[:-1].round(6),
+                "share": (np.histogram(sample, edges)[0] / sample.size).round(5),
+            }
+        )
+        for name, sample in values.items()
+    )
+    names = [label(name) for name in values]
+    legend = axis_title(series_title)
+    colours = alt.Scale(domain=names, range=SERIES_COLOURS[: len(names)])
+    dashes = alt.Scale(domain=names, range=[[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]][: len(names)])
+    base = alt.Chart(bins).encode(
+        x=alt.X("x:Q", title=axis_title(x_title)),
+        y=alt.Y("share:Q", title=axis_title(y_title), axis=alt.Axis(format="%"), stack=None),
+        color=alt.Color("sample:N", title=legend, sort=names, scale=colours),
+        tooltip=[
+            alt.Tooltip("sample:N", title=legend),
+            "x:Q",
+            alt.Tooltip("share:Q", format=".1%"),
+        ],
+    )
+    fill = alt.Fill("sample:N", title=legend, sort=names, scale=colours)
+    areas = base.mark_area(interpolate="step-after", opacity=0.2).encode(fill=fill)
+    outlines = base.mark_line(interpolate="step-after", strokeWidth=2).encode(
+        color=alt.Color("sample:N", title=legend, sort=names, scale=colours),
+        strokeDash=alt.StrokeDash("sample:N", title=legend, sort=names, scale=dashes),
+    )
+    heading = _heading(title, subtitle)
+    return styled(
+        (areas + outlines).properties(
+            title=heading, width=width, height=260, description=description
+        )
+    )
 
 
 @worded
@@ -465,7 +679,7 @@ def intervals(
     """
     shown = _fields(frame, system=system, measure=measure, mean="mean", low="low", high="high")
     systems, measures = _unique(shown["system"]), _unique(shown["measure"])
-    name = axis_title(measure)
+    name = axis_title(given(measure))
     colour, shape = _colour_and_shape("measure", measures, name)
     numbers = [alt.Tooltip(f"{number}:Q", format=".3f") for number in ("mean", "low", "high")]
     base = alt.Chart(shown).encode(
@@ -473,7 +687,7 @@ def intervals(
         yOffset=alt.YOffset("measure:N", sort=measures),
         color=colour,
         tooltip=[
-            alt.Tooltip("system:N", title=axis_title(system)),
+            alt.Tooltip("system:N", title=axis_title(given(system))),
             alt.Tooltip("measure:N", title=name),
             *numbers,
         ],
@@ -509,16 +723,18 @@ def arrows(
     """
     places = {label(name): np.asarray(place, dtype=float) for name, place in vectors.items()}
     if not places or any(p.shape != (2,) or not np.isfinite(p).all() for p in places.values()):
-        raise ValueError("at least one vector of two finite numbers is needed")
+        raise ValueError(_("at least one vector of two finite numbers is needed"))
     lengths = {name: float(np.hypot(*place)) for name, place in places.items()}
     if not all(lengths.values()):
-        raise ValueError("a vector of zeros has no direction to draw")
+        raise ValueError(_("a vector of zeros has no direction to draw"))
     longest = max(lengths.values())
     names = list(places)
     start, *angles = [float(np.arctan2(y, x)) for x, y in places.values()]
     turns = [(angle - start + np.pi) % (2 * np.pi) - np.pi for angle in angles]
     notes = [
-        f"{name}: {abs(np.degrees(t)):.0f}°, cosine {np.cos(t):.2f}"
+        _("{name}: {angle:.0f}°, cosine {cosine:.2f}").format(
+            name=name, angle=abs(np.degrees(t)), cosine=np.cos(t)
+        )
         for name, t in zip(names[1:], turns, strict=True)
     ]
     shown = pd.DataFrame([[*place, 0.0] for place in places.values()], columns=["x", "y", "origin"])
@@ -572,7 +788,7 @@ def token_shares(
     title: str,
     description: str,
     series: str,
-    x_title: str = "share of the vector",
+    x_title: str = SHARE,
     width: int = 420,
 ) -> alt.LayerChart:
     """Shares of the tokens of one text, in reading order: one row per token, one mark per series.
@@ -582,7 +798,7 @@ def token_shares(
         width: of the plot in pixels.
     """
     shown = _fields(frame, token="token", share="share", series=series)  # noqa: S106 - a token is a word
-    order, name = _unique(shown["token"]), axis_title(series)
+    order, name = _unique(shown["token"]), axis_title(given(series))
     colour, shape = _colour_and_shape("series", _unique(shown["series"]), name)
     percent = alt.Axis(format=".1%")
     points = (
@@ -591,7 +807,10 @@ def token_shares(
         .encode(
             y=alt.Y("token:N", sort=order, title=None),
             x=alt.X(
-                "share:Q", title=axis_title(x_title), axis=percent, scale=alt.Scale(zero=False)
+                "share:Q",
+                title=axis_title(_(x_title)),
+                axis=percent,
+                scale=alt.Scale(zero=False),
             ),
             color=colour,
             shape=shape,
@@ -640,10 +859,12 @@ def token_changes(
     shown = _fields(frame, token="token", change="change", part=part)  # noqa: S106 - a token is a word
     if shown["token"].duplicated().any():
         raise ValueError(
-            "tokens must differ, or their bars would be one: "
-            "tokens.token_labels(...) numbers those that repeat"
+            _(
+                "tokens must differ, or their bars would be one: "
+                "tokens.token_labels(...) numbers those that repeat"
+            )
         )
-    parts, name = _unique(shown["part"]), axis_title(part)
+    parts, name = _unique(shown["part"]), axis_title(given(part))
     colours = alt.Scale(domain=parts, range=SERIES_COLOURS[: len(parts)])
     fills = alt.Scale(domain=parts, range=np.linspace(0.15, 1, len(parts)).tolist())
     number = axis_title(y_title)
@@ -693,13 +914,15 @@ def scatter(
     places = np.asarray(points, dtype=float)
     if places.shape != (len(texts), 2) or len(texts if groups is None else groups) != len(texts):
         raise ValueError(
-            f"points {places.shape} do not fit {len(texts)} texts"
-            + ("" if groups is None else f" and {len(groups)} groups")
+            _("points {shape} do not fit {texts} texts").format(
+                shape=places.shape, texts=len(texts)
+            )
+            + ("" if groups is None else _(" and {groups} groups").format(groups=len(groups)))
         )
     if not texts:
-        raise ValueError("a map needs at least one text")
+        raise ValueError(_("a map needs at least one text"))
     if not np.isfinite(places).all():
-        raise ValueError("points contain NaN or infinity, which have no place on a map")
+        raise ValueError(_("points contain NaN or infinity, which have no place on a map"))
     decimals = 2 - int(np.floor(np.log10(min(np.ptp(places, axis=0).max() or 1, 1))))
     rounded = [[round(number, decimals) for number in place] for place in places.tolist()]
     shown = pd.DataFrame(rounded, columns=["x", "y"])

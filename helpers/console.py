@@ -8,6 +8,7 @@ from rich.console import Console
 from rich_theme_manager import Theme
 
 from . import PROJECT_ROOT
+from .language import translated as _
 from .settings import choice
 
 THEMES = PROJECT_ROOT / "themes"
@@ -26,17 +27,21 @@ def load_theme(name: str) -> Theme:
     known = ", ".join(sorted(p.stem for p in THEMES.glob("*.theme"))) or "none"
     if not path.is_file():
         raise ValueError(
-            f"There is no theme {name!r} in themes/ (found: {known}). "
-            "Set EMBEDDINGS_THEME to one of these, or restore the file: git checkout -- themes"
+            _(
+                "There is no theme {name!r} in themes/ (found: {known}). Set "
+                "EMBEDDINGS_THEME to one of these, or restore the file: git checkout "
+                "-- themes"
+            ).format(name=name, known=known)
         )
     try:
         theme = Theme.read(str(path))
         if missing := [style for style in STYLES if style not in theme.style_names]:
-            raise ValueError(f"missing: {', '.join(missing)}")
+            raise ValueError(_("missing: {missing}").format(missing=", ".join(missing)))
     except Exception as error:  # configparser and rich raise many kinds; the reader needs one
         raise ValueError(
-            f"themes/{path.name} cannot be read ({type(error).__name__}: {error}). "
-            "Restore it: git checkout -- themes"
+            _(
+                "themes/{name} cannot be read ({kind}: {error}). Restore it: git checkout -- themes"
+            ).format(name=path.name, kind=type(error).__name__, error=error)
         ) from error
     return theme
 

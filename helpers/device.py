@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .language import translated as _
 from .settings import choice
 
 if TYPE_CHECKING:
@@ -104,13 +105,18 @@ def pick_device() -> torch.device:
         device = None
     if device is None or not available.get(device.type, False):
         raise ValueError(
-            f"EMBEDDINGS_DEVICE={wanted!r} cannot be used: this machine has {here}. "
-            "Set it to one of these, or remove the line from .env, and restart the kernel."
+            _(
+                "EMBEDDINGS_DEVICE={wanted!r} cannot be used: this machine has {here}. "
+                "Set it to one of these, or remove the line from .env, and restart the "
+                "kernel."
+            ).format(wanted=wanted, here=here)
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
-            f"EMBEDDINGS_DEVICE={wanted!r} cannot be used: this machine has "
-            f"{torch.cuda.device_count()} CUDA device(s), counted from cuda:0. "
-            "Choose one of them and restart the kernel."
+            _(
+                "EMBEDDINGS_DEVICE={wanted!r} cannot be used: this machine has {count} "
+                "CUDA device(s), counted from cuda:0. Choose one of them and restart "
+                "the kernel."
+            ).format(wanted=wanted, count=torch.cuda.device_count())
         )
     return device

@@ -168,11 +168,12 @@ def _export(notebook: NotebookNode, path: Path) -> None:
     import nbformat
     from nbconvert import HTMLExporter
 
-    OUTPUT.mkdir(exist_ok=True)
+    folder = OUTPUT / "zh" if path.parent.name == "zh" else OUTPUT
+    folder.mkdir(exist_ok=True, parents=True)
     notebook = nbformat.reads(settings.hide_key(nbformat.writes(notebook)), as_version=4)
-    nbformat.write(notebook, OUTPUT / path.name)
+    nbformat.write(notebook, folder / path.name)
     page, _ = HTMLExporter(template_name="lab").from_notebook_node(notebook)
-    (OUTPUT / path.with_suffix(".html").name).write_text(page, encoding="utf-8")
+    (folder / path.with_suffix(".html").name).write_text(page, encoding="utf-8")
 
 
 # --- the command ----------------------------------------------------------------------------------
@@ -181,13 +182,16 @@ def _export(notebook: NotebookNode, path: Path) -> None:
 def choose(names: list[str]) -> list[Path]:
     """The notebooks that are named: paths, or the start of a file name such as `03`; else all.
 
+    A path in a folder `zh`, such as `zh/03`, names a notebook of the Chinese edition.
+
     Raises:
         SystemExit: a name fits no notebook, or several.
     """
-    every = sorted(NOTEBOOKS.glob("*.ipynb"))
-    chosen = []
+    english = sorted(NOTEBOOKS.glob("*.ipynb"))
+    chosen, every = [], english
     for name in names:
-        stem = Path(name).name
+        stem, is_chinese = Path(name).name, Path(name).parent.name == "zh"
+        every = sorted(NOTEBOOKS.glob("zh/*.ipynb")) if is_chinese else english
         fits = [path for path in every if path.name.startswith(stem)]
         if len(fits) != 1:
             known = "\n  ".join(path.name for path in every)
@@ -195,7 +199,7 @@ def choose(names: list[str]) -> list[Path]:
                 f"{name!r} fits {len(fits)} notebooks. Name one of these, or its number:\n  {known}"
             )
         chosen += fits
-    return chosen or every
+    return chosen or english
 
 
 def main(arguments: list[str] | None = None) -> int:

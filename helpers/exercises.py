@@ -6,13 +6,14 @@ give. It never raises: an answer that breaks is told what broke.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from .language import translated as _
 from .local_server import MAX_INPUTS, MAX_REQUEST_TOKENS
 from .openai_api import cost_in_dollars
 from .similarity import unit
@@ -27,10 +28,13 @@ class Feedback:
     message: str
 
     def __repr__(self) -> str:
-        return f"{'✓ Correct.' if self.correct else '✗ Not yet.'} {visible(self.message)}"
+        verdict = _("✓ Correct. {message}") if self.correct else _("✗ Not yet. {message}")
+        return verdict.format(message=visible(self.message))
 
 
-NOT_STARTED = Feedback(False, "The answer is still `...`: replace it, run the cell again.")
+def not_started() -> Feedback:
+    """What a check says of an answer that is still `...`."""
+    return Feedback(False, _("The answer is still `...`: replace it, run the cell again."))
 
 
 def _right(message: str) -> Feedback:
@@ -70,14 +74,20 @@ def _whole(answer: Any) -> list[int] | None:
 def _call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Feedback | None]:
     """The function's result, or the feedback that says why there is none."""
     if not callable(function):
-        return None, _hint("Give the function itself, without calling it: check_...(my_function).")
+        return None, _hint(
+            _("Give the function itself, without calling it: check_...(my_function).")
+        )
     try:
         result = function(*deepcopy(arguments))  # a copy, which it may change in place
     except Exception as error:  # whatever a learner's code raises is shown to the learner
-        return None, _hint(f"Your function stopped with {type(error).__name__}: {error}")
+        return None, _hint(
+            _("Your function stopped with {kind}: {error}").format(
+                kind=type(error).__name__, error=error
+            )
+        )
     if result is None or result is Ellipsis:
         return None, _hint(
-            "Your function returns nothing yet: it needs a `return` with the result."
+            _("Your function returns nothing yet: it needs a `return` with the result.")
         )
     return result, None
 
@@ -107,39 +117,55 @@ def check_cosine(function: Callable[[Any, Any], Any]) -> Feedback:
     value = _number(result)
     if value is None:
         return _hint(
-            "The result has to be one number: multiply element by element, then sum (or use a @ b)."
+            _(
+                "The result has to be one number: multiply element by element, then "
+                "sum (or use a @ b)."
+            )
         )
     dot, na, nb = _A @ _B, np.linalg.norm(_A), np.linalg.norm(_B)
     if abs(value - dot / (na * nb)) < 1e-6:
-        return _right("Only the angle counts: stretching a vector changes nothing.")
+        return _right(_("Only the angle counts: stretching a vector changes nothing."))
     mistakes = [
         (
             dot,
-            "That is the dot product. It equals the cosine only for vectors of length 1: "
-            "divide by both lengths.",
+            _(
+                "That is the dot product. It equals the cosine only for vectors of "
+                "length 1: divide by both lengths."
+            ),
         ),
         (
             1 - dot / (na * nb),
-            "That is the cosine distance, 1 - similarity. The exercise asks for the similarity.",
+            _("That is the cosine distance, 1 - similarity. The exercise asks for the similarity."),
         ),
         (
             np.linalg.norm(_A - _B),
-            "That is the Euclidean distance. Cosine looks at the angle only: "
-            "dot product divided by lengths.",
+            _(
+                "That is the Euclidean distance. Cosine looks at the angle only: dot "
+                "product divided by lengths."
+            ),
         ),
-        (dot / na, "You divided by the length of `a` only. Divide by the length of `b` as well."),
-        (dot / nb, "You divided by the length of `b` only. Divide by the length of `a` as well."),
-        (dot / (na + nb), "You divided by the sum of the lengths. Divide by their product."),
+        (
+            dot / na,
+            _("You divided by the length of `a` only. Divide by the length of `b` as well."),
+        ),
+        (
+            dot / nb,
+            _("You divided by the length of `b` only. Divide by the length of `a` as well."),
+        ),
+        (dot / (na + nb), _("You divided by the sum of the lengths. Divide by their product.")),
         (
             dot / (na * nb) ** 2,
-            "You divided by the squared lengths: the Euclidean norm ends with a square root.",
+            _("You divided by the squared lengths: the Euclidean norm ends with a square root."),
         ),
     ]
     for number, hint in mistakes:
         if abs(value - number) < 1e-6:
             return _hint(hint)
     return _hint(
-        "Cosine similarity is the dot product divided by the product of the two Euclidean lengths."
+        _(
+            "Cosine similarity is the dot product divided by the product of the "
+            "two Euclidean lengths."
+        )
     )
 
 
@@ -155,25 +181,32 @@ def check_shorten(function: Callable[[Any, int], Any]) -> Feedback:
         return trouble
     head = vector[:k]
     if _same(result, head / np.linalg.norm(head)):
-        return _right("Shorter, and of length 1 again, so a dot product is a cosine.")
+        return _right(_("Shorter, and of length 1 again, so a dot product is a cosine."))
     if _same(result, head):
-        return _hint("Cut, but not of length 1 any more: divide by its own Euclidean length.")
+        return _hint(_("Cut, but not of length 1 any more: divide by its own Euclidean length."))
     if _same(result, vector[-k:]) or _same(result, vector[-k:] / np.linalg.norm(vector[-k:])):
         return _hint(
-            "These are the last numbers. Models trained for shortening put the most important ones "
-            "first."
+            _(
+                "These are the last numbers. Models trained for shortening put the "
+                "most important ones first."
+            )
         )
     given = _array(result)
     if given is not None and given.size == len(vector):
         return _hint(
-            "Still as long as before: setting numbers to zero, or only normalising, does not "
-            "shorten. Slice with [:k]."
+            _(
+                "Still as long as before: setting numbers to zero, or only "
+                "normalising, does not shorten. Slice with [:k]."
+            )
         )
     if _same(result, head / np.abs(head).sum()):
         return _hint(
-            "You divided by the sum of absolute values. Length 1 means that the squares sum to 1."
+            _(
+                "You divided by the sum of absolute values. Length 1 means that the "
+                "squares sum to 1."
+            )
         )
-    return _hint("Two steps: take vector[:k], then divide it by its own np.linalg.norm.")
+    return _hint(_("Two steps: take vector[:k], then divide it by its own np.linalg.norm."))
 
 
 def check_cost(answer: Any, *, texts: int, tokens_per_text: int, per_million: float) -> Feedback:
@@ -183,30 +216,36 @@ def check_cost(answer: Any, *, texts: int, tokens_per_text: int, per_million: fl
     ✓ Correct. 57,638 texts of 170 tokens cost about $0.20.
     """
     if answer is ...:
-        return NOT_STARTED
+        return not_started()
     value = _number(answer)
     if value is None:
-        return _hint("Give one number, in dollars.")
+        return _hint(_("Give one number, in dollars."))
     right = cost_in_dollars(texts * tokens_per_text, per_million)
 
     def near(number: float) -> bool:
         return abs(value - number) <= 0.02 * abs(number)
 
     if near(right):
-        return _right(f"{texts:,} texts of {tokens_per_text} tokens cost about ${right:.2f}.")
+        return _right(
+            _("{texts:,} texts of {tokens_per_text} tokens cost about ${right:.2f}.").format(
+                texts=texts, tokens_per_text=tokens_per_text, right=right
+            )
+        )
     if near(right * 1e6):
-        return _hint("The price is for a million tokens, not for one: divide by 1,000,000.")
+        return _hint(_("The price is for a million tokens, not for one: divide by 1,000,000."))
     if near(right * 1e3):
-        return _hint("The price is for a million tokens, not for a thousand.")
+        return _hint(_("The price is for a million tokens, not for a thousand."))
     if near(texts * per_million / 1e6):
-        return _hint("You counted texts. Tokens are billed: multiply by the tokens per text.")
+        return _hint(_("You counted texts. Tokens are billed: multiply by the tokens per text."))
     if near(tokens_per_text * per_million / 1e6):
-        return _hint("That is the price of one text. Multiply by the number of texts.")
+        return _hint(_("That is the price of one text. Multiply by the number of texts."))
     if near(right * 100):
-        return _hint("That looks like cents. Give the price in dollars.")
+        return _hint(_("That looks like cents. Give the price in dollars."))
     return _hint(
-        "Texts times tokens per text gives tokens. Multiply by the price of a million tokens, and "
-        "divide by a million."
+        _(
+            "Texts times tokens per text gives tokens. Multiply by the price of a "
+            "million tokens, and divide by a million."
+        )
     )
 
 
@@ -227,33 +266,50 @@ def check_batches(function: Callable[[list[int]], Any]) -> Feedback:
     sizes = _whole(result)
     if sizes is None:
         return _hint(
-            "Give a list of whole numbers, how many texts go into each request; "
-            "for two texts in one request, [2]."
+            _(
+                "Give a list of whole numbers, how many texts go into each request; "
+                "for two texts in one request, [2]."
+            )
         )
     if any(size <= 0 for size in sizes):
-        return _hint("An empty request is refused. Start a new one only when a text comes.")
+        return _hint(_("An empty request is refused. Start a new one only when a text comes."))
     if sum(sizes) != len(_MANY):
-        lost = " Is the last request in your list?"
+        lost = _(" Is the last request in your list?")
         return _hint(
-            f"Your requests hold {sum(sizes):,} texts, and there are {len(_MANY):,}."
+            _("Your requests hold {sizes:,} texts, and there are {many:,}.").format(
+                sizes=sum(sizes), many=len(_MANY)
+            )
             + (lost if sum(sizes) < len(_MANY) else "")
         )
     if max(sizes) > MAX_INPUTS:
-        return _hint(f"A request with {max(sizes):,} texts: at most {MAX_INPUTS:,} fit into one.")
+        return _hint(
+            _("A request with {sizes:,} texts: at most {max_inputs:,} fit into one.").format(
+                sizes=max(sizes), max_inputs=MAX_INPUTS
+            )
+        )
     ends = np.cumsum(sizes)
     tokens = [sum(_MANY[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
     if max(tokens) > MAX_REQUEST_TOKENS:
         return _hint(
-            f"The number of texts is right everywhere, but request {int(np.argmax(tokens)) + 1} "
-            f"has {max(tokens):,} tokens: at most {MAX_REQUEST_TOKENS:,} fit into one."
+            _(
+                "The number of texts is right everywhere, but request {number} has "
+                "{tokens:,} tokens: at most {max_request_tokens:,} fit into one."
+            ).format(
+                number=int(np.argmax(tokens)) + 1,
+                tokens=max(tokens),
+                max_request_tokens=MAX_REQUEST_TOKENS,
+            )
         )
     if len(sizes) > 3:
         return _hint(
-            f"Every request is within the limits, but there are {len(sizes)} of them, and 3 would "
-            "do: fill each one up to the limits, which are allowed themselves."
+            _(
+                "Every request is within the limits, but there are {sizes} of them, "
+                "and 3 would do: fill each one up to the limits, which are allowed "
+                "themselves."
+            ).format(sizes=len(sizes))
         )
     return _right(
-        "3 requests: the first is full by its number of texts, the others by their tokens."
+        _("3 requests: the first is full by its number of texts, the others by their tokens.")
     )
 
 
@@ -263,37 +319,51 @@ def check_batches(function: Callable[[list[int]], Any]) -> Feedback:
 def check_ids(answer: Any, tokenizer: Any, text: str) -> Feedback:
     """Notebook 2: the ids of the tokens of `text`, without [CLS] and [SEP]."""
     if answer is ...:
-        return NOT_STARTED
+        return not_started()
     right = tokenizer(text, add_special_tokens=False)["input_ids"]
     with_special = tokenizer(text)["input_ids"]
     given = _whole(answer)
     if given == right:
-        return _right(f"{len(right)} tokens: {tokenizer.convert_ids_to_tokens(right)}")
+        return _right(
+            _("{count} tokens: {tokens}").format(
+                count=len(right), tokens=tokenizer.convert_ids_to_tokens(right)
+            )
+        )
     if given == with_special:
         return _hint(
-            "[CLS] and [SEP] are still there, at either end: pass add_special_tokens=False, or "
-            "slice them off."
+            _(
+                "[CLS] and [SEP] are still there, at either end: pass "
+                "add_special_tokens=False, or slice them off."
+            )
         )
     strings = isinstance(answer, (list, tuple)) and all(isinstance(x, str) for x in answer)
     if strings and list(answer) == tokenizer.tokenize(text):
         return _hint(
-            "These are the tokens. The exercise asks for their ids: "
-            "tokenizer.convert_tokens_to_ids(...)."
+            _(
+                "These are the tokens. The exercise asks for their ids: "
+                "tokenizer.convert_tokens_to_ids(...)."
+            )
         )
     words = [text.split(), text.lower().split()]
     if given in [tokenizer.convert_tokens_to_ids(split) for split in words]:
         return _hint(
-            f"Splitting at spaces finds no id for some words (id {tokenizer.unk_token_id} means "
-            "[UNK]): the tokenizer cuts them into pieces."
+            _(
+                "Splitting at spaces finds no id for some words (id {unk_token_id} "
+                "means [UNK]): the tokenizer cuts them into pieces."
+            ).format(unk_token_id=tokenizer.unk_token_id)
         )
     if given == [ord(c) for c in text]:
         return _hint(
-            "These are the Unicode code points of the characters. "
-            "A token is a word or a piece of one."
+            _(
+                "These are the Unicode code points of the characters. A token is a "
+                "word or a piece of one."
+            )
         )
     return _hint(
-        f"{len(right)} ids are expected. tokenizer(text)['input_ids'] gives them, "
-        "with one more argument."
+        _(
+            "{right} ids are expected. tokenizer(text)['input_ids'] gives them, "
+            "with one more argument."
+        ).format(right=len(right))
     )
 
 
@@ -320,58 +390,104 @@ def check_nearest_tokens(
 
     given = _whole(result)
     if given is None:
-        return _hint("Return token ids (whole numbers), not tokens or scores.")
+        return _hint(_("Return token ids (whole numbers), not tokens or scores."))
     if given == top(cosines, own=False):
-        return _right("Neighbours in meaning and in form: the table was learned from use.")
+        return _right(_("Neighbours in meaning and in form: the table was learned from use."))
     if given == top(cosines, own=True):
-        return _hint("The token itself comes first, with similarity 1: leave it out.")
+        return _hint(_("The token itself comes first, with similarity 1: leave it out."))
     if given == top(cosines, own=False, last=True):
         return _hint(
-            "These are the farthest tokens: argsort sorts in ascending order. "
-            "Sort -similarity, or take from the end."
+            _(
+                "These are the farthest tokens: argsort sorts in ascending order. Sort "
+                "-similarity, or take from the end."
+            )
         )
     if given == top(dots, own=False) or given == top(dots, own=True):
         return _hint(
-            "You ranked by dot product, which favours long vectors: divide by the lengths first."
+            _("You ranked by dot product, which favours long vectors: divide by the lengths first.")
         )
     if sorted(given) == sorted(top(cosines, own=False)):
-        return _hint("The right tokens in another order: put the nearest first.")
+        return _hint(_("The right tokens in another order: put the nearest first."))
     if len(given) != k:
-        return _hint(f"{k} ids are expected, you gave {len(given)}.")
+        return _hint(_("{k} ids are expected, you gave {given}.").format(k=k, given=len(given)))
     return _hint(
-        "Normalise every row, multiply by the row of the token, sort in descending order, skip the "
-        "token itself."
+        _(
+            "Normalise every row, multiply by the row of the token, sort in "
+            "descending order, skip the token itself."
+        )
     )
 
 
-def check_pieces(answer: Any, tokenizer: Any, words: Sequence[str]) -> Feedback:
-    """Notebook 2: how many tokens each of `words` becomes, as a dictionary."""
-    if answer is ...:
-        return NOT_STARTED
-    right = {word: len(tokenizer.tokenize(word)) for word in words}
-    if not isinstance(answer, dict) or set(answer) != set(words):
-        return _hint(f"Give a dictionary with exactly these words as keys: {list(words)}")
-    if any(not isinstance(value, (int, np.integer)) for value in answer.values()):
+def _fewest(word: str, known: Container[str], *, marks: bool = True) -> int | None:
+    """The fewest pieces that make up `word`; with `marks`, those inside it begin with `##`."""
+    best: list[int | None] = [0]  # for the first 0, 1, 2, ... letters
+    for end in range(1, len(word) + 1):
+        fits = [
+            before + 1
+            for start, before in enumerate(best)
+            if before is not None and ("##" * (marks and start > 0) + word[start:end] in known)
+        ]
+        best.append(min(fits, default=None))
+    return best[-1]
+
+
+def check_fewest(function: Callable[[str], Any], known: Container[str]) -> Feedback:
+    """Notebook 2: `function(word)` gives the fewest pieces of `known` that make up `word`.
+
+    None if there are none. Pieces inside a word begin with `##`.
+
+    >>> check_fewest(lambda word: 3, {"he", "hed", "##d", "##ging"})
+    ✗ Not yet. 'hedging': 2 pieces are enough, not 3. Try every first piece, not only the longest.
+    """
+    for word in ("hedging", "midstream", "disappoints", "uninterested", "interest"):
+        right = _fewest(word, known)
+        if right is None:  # another vocabulary
+            continue
+        result, trouble = _call(function, word)
+        if trouble:
+            return trouble
+        value = _whole([result])
+        if value is None:
+            return _hint(
+                _("{word!r}: give one whole number, how many pieces there are.").format(word=word)
+            )
+        if value[0] == right:
+            continue
+        if value[0] > right:
+            return _hint(
+                _(
+                    "{word!r}: {right} pieces are enough, not {value}. Try every first "
+                    "piece, not only the longest."
+                ).format(word=word, right=right, value=value[0])
+            )
+        if value[0] == _fewest(word, known, marks=False):
+            return _hint(
+                _(
+                    "{word!r}: inside a word only pieces with ## count, and then {right} "
+                    "are needed."
+                ).format(word=word, right=right)
+            )
         return _hint(
-            "Every value has to be a whole number: len(tokenizer.tokenize(word)), "
-            "not the list of pieces itself."
+            _("{word!r}: {value} pieces cannot make it up, it takes {right}.").format(
+                word=word, value=value[0], right=right
+            )
         )
-    if answer == right:
-        return _right(
-            "Frequent words have a row of their own; rare ones are assembled from pieces."
-        )
-    if answer == {word: len(tokenizer(word)["input_ids"]) for word in words}:
-        return _hint("Two too many for each word: you counted [CLS] and [SEP].")
-    if answer == {word: len(word) for word in words}:
-        return _hint("You counted letters. The pieces come from tokenizer.tokenize(word).")
-    if all(value == 1 for value in answer.values()):
+    unknown = "a\u2d00"  # a letter that the vocabulary lacks
+    try:
+        result = function(unknown)
+    except Exception as error:  # whatever a learner's code raises is shown to the learner
         return _hint(
-            "Not every word has a row of its own: look at tokenizer.tokenize(word) for each."
+            _("{unknown!r}: your function stopped with {kind}: {error}").format(
+                unknown=unknown, kind=type(error).__name__, error=error
+            )
         )
-    wrong = [word for word in words if answer[word] != right[word]]
-    return _hint(
-        f"{len(right) - len(wrong)} of {len(right)} are right. Look at {wrong[0]!r} again."
-    )
+    if result is not None:
+        return _hint(
+            _("No pieces make up {unknown!r}: the result has to be None, not {result!r}.").format(
+                unknown=unknown, result=result
+            )
+        )
+    return _right(_("Greedy is fast, and nearly always as short: it fails on few real words."))
 
 
 # --- notebook 3 -----------------------------------------------------------------------------------
@@ -400,30 +516,37 @@ def check_pooling(function: Callable[[Any, Any], Any]) -> Feedback:
     mean = vectors[:3].mean(axis=0)
     if _same(result, mean / np.linalg.norm(mean)):
         return _right(
-            "The mean of the real tokens, of length 1: just what the model's own pooling does."
+            _("The mean of the real tokens, of length 1: just what the model's own pooling does.")
         )
     if _same(result, mean):
-        return _hint("The mean is right, its length is not 1 yet: divide by the Euclidean norm.")
+        return _hint(_("The mean is right, its length is not 1 yet: divide by the Euclidean norm."))
     if fits(vectors[0]):
         return _hint(
-            "That is the vector of [CLS]. This model was trained with the mean of all tokens."
+            _("That is the vector of [CLS]. This model was trained with the mean of all tokens.")
         )
     if fits(vectors.mean(axis=0)):
         return _hint(
-            "The padding was averaged in: multiply by the mask, and divide by the number of real "
-            "tokens."
+            _(
+                "The padding was averaged in: multiply by the mask, and divide by the "
+                "number of real tokens."
+            )
         )
     if fits(vectors[:3].sum(axis=0) / 5) or fits(vectors[:3].sum(axis=0)):
-        return _hint("The direction is right, the length is not: divide by the norm at the end.")
+        return _hint(_("The direction is right, the length is not: divide by the norm at the end."))
     if fits(vectors[:3].max(axis=0)) or fits(vectors.max(axis=0)):
-        return _hint("That is max pooling. Take the mean.")
+        return _hint(_("That is max pooling. Take the mean."))
     if given is not None and given.shape == (5,):
         return _hint(
-            "One number per token: you averaged over the wrong axis. Average over the tokens, "
-            "axis 0."
+            _(
+                "One number per token: you averaged over the wrong axis. Average over "
+                "the tokens, axis 0."
+            )
         )
     return _hint(
-        "Sum the vectors whose mask is 1, divide by how many there are, then by the Euclidean norm."
+        _(
+            "Sum the vectors whose mask is 1, divide by how many there are, then "
+            "by the Euclidean norm."
+        )
     )
 
 
@@ -436,7 +559,7 @@ def check_head(answer: Any, attention: Sequence[Any], row: int, column: int) -> 
     ✗ Not yet. That head gives it 0.10; another gives more. Compare all of them.
     """
     if answer is ...:
-        return NOT_STARTED
+        return not_started()
     layers = np.concatenate([np.asarray(layer, dtype=float) for layer in attention])
 
     def best(weights: np.ndarray) -> list[int]:
@@ -446,20 +569,32 @@ def check_head(answer: Any, attention: Sequence[Any], row: int, column: int) -> 
     towards = layers[:, :, row, column]
     right, given = best(towards), _whole(answer)
     if given is None or len(given) != 2:
-        return _hint("Give two whole numbers: (layer, head).")
+        return _hint(_("Give two whole numbers: (layer, head)."))
     if given == right:
-        return _right(f"Layer {right[0]}, head {right[1]}: a weight of {towards.max():.2f}.")
+        return _right(
+            _("Layer {right}, head {right_2}: a weight of {towards:.2f}.").format(
+                right=right[0], right_2=right[1], towards=towards.max()
+            )
+        )
     if [number + 1 for number in given] == right:
-        return _hint("You counted from 0. Layers and heads are counted from 1 here.")
+        return _hint(_("You counted from 0. Layers and heads are counted from 1 here."))
     if given == best(layers[:, :, column, row]):
-        return _hint("Rows and columns are swapped: the row is the token that attends.")
+        return _hint(_("Rows and columns are swapped: the row is the token that attends."))
     if given == right[::-1]:
-        return _hint("The layer comes first, then the head.")
+        return _hint(_("The layer comes first, then the head."))
     inside = all(1 <= n <= most for n, most in zip(given, towards.shape, strict=True))
     if not inside:
-        return _hint(f"There are {towards.shape[0]} layers with {towards.shape[1]} heads each.")
+        return _hint(
+            _("There are {shape} layers with {shape_2} heads each.").format(
+                shape=towards.shape[0], shape_2=towards.shape[1]
+            )
+        )
     value = towards[given[0] - 1, given[1] - 1]
-    return _hint(f"That head gives it {value:.2f}; another gives more. Compare all of them.")
+    return _hint(
+        _("That head gives it {value:.2f}; another gives more. Compare all of them.").format(
+            value=value
+        )
+    )
 
 
 #: The six sentences of exercise 3, in their order: is their `interest` the bank's?
@@ -477,33 +612,44 @@ def check_senses(
     ✗ Not yet. Exactly the other way round: True means that the bank's `interest` is the nearer one.
     """
     if answer is ...:
-        return NOT_STARTED
+        return not_started()
     numbers = _array(answer)
     if numbers is None or not np.isin(numbers, (0, 1)).all():
-        return _hint("Give a list of True and False, one for each sentence.")
+        return _hint(_("Give a list of True and False, one for each sentence."))
     given = [bool(value) for value in numbers.reshape(-1)]
     truth = [bool(value) for value in truth]
     if len(given) != len(truth):
-        return _hint(f"{len(truth)} answers are expected, you gave {len(given)}.")
+        return _hint(
+            _("{truth} answers are expected, you gave {given}.").format(
+                truth=len(truth), given=len(given)
+            )
+        )
     if given == truth:
-        return _right("The output vectors of one and the same token tell its two senses apart.")
+        return _right(_("The output vectors of one and the same token tell its two senses apart."))
     if given == [not value for value in truth]:
         return _hint(
-            "Exactly the other way round: True means that the bank's `interest` is the nearer one."
+            _(
+                "Exactly the other way round: True means that the bank's `interest` is "
+                "the nearer one."
+            )
         )
     if len(set(given)) == 1:
         return _hint(
-            "All the same: input vectors cannot tell the senses apart. "
-            "Take the output vectors of the token `interest`."
+            _(
+                "All the same: input vectors cannot tell the senses apart. Take the "
+                "output vectors of the token `interest`."
+            )
         )
     if first_rule is not None and given == [bool(value) for value in first_rule]:
         return _hint(
-            "You compared sentence vectors. Compare the vectors of the token `interest` itself."
+            _("You compared sentence vectors. Compare the vectors of the token `interest` itself.")
         )
     wrong = sum(a != b for a, b in zip(given, truth, strict=True))
     return _hint(
-        f"{wrong} of {len(truth)} are wrong. Compare each `interest` with the two from the lesson, "
-        "and take the nearer."
+        _(
+            "{wrong} of {truth} are wrong. Compare each `interest` with the two "
+            "from the lesson, and take the nearer."
+        ).format(wrong=wrong, truth=len(truth))
     )
 
 
@@ -525,7 +671,7 @@ def check_own_mean(function: Callable[[Any, Any], Any]) -> Feedback:
         return trouble
     vector = _array(result)
     if vector is None or vector.shape != (4,) or not np.isfinite(vector).all():
-        return _hint("The result has to be one vector, as long as a token's.")
+        return _hint(_("The result has to be one vector, as long as a token's."))
     direction, kept = unit(vector)[0], shares < 0.5
 
     def along(*others: np.ndarray) -> bool:
@@ -533,15 +679,15 @@ def check_own_mean(function: Callable[[Any, Any], Any]) -> Feedback:
 
     if along(states[kept].sum(axis=0)):
         if abs(np.linalg.norm(vector) - 1) < 1e-6:
-            return _right("Two of the three tokens are kept, and the vector has length 1.")
-        return _hint("The right tokens; now divide the vector by its length: np.linalg.norm.")
+            return _right(_("Two of the three tokens are kept, and the vector has length 1."))
+        return _hint(_("The right tokens; now divide the vector by its length: np.linalg.norm."))
     if along(states.sum(axis=0)):
-        return _hint("That is the mean of all tokens. Keep only those whose share is below 0.5.")
+        return _hint(_("That is the mean of all tokens. Keep only those whose share is below 0.5."))
     if along(states[~kept].sum(axis=0)):
-        return _hint("These are the tokens that most documents hold. Keep the others.")
+        return _hint(_("These are the tokens that most documents hold. Keep the others."))
     if along((1 - shares) @ states, (0.2 + shares) ** -2.8 @ states):
-        return _hint("Here tokens are not weighed but kept or dropped: states[shares < 0.5].")
-    return _hint("Choose rows with a condition, states[shares < 0.5], then take their mean.")
+        return _hint(_("Here tokens are not weighed but kept or dropped: states[shares < 0.5]."))
+    return _hint(_("Choose rows with a condition, states[shares < 0.5], then take their mean."))
 
 
 def check_hurtful(model: Any, texts: Any, question: Any, relevant: Any) -> Feedback:
@@ -555,21 +701,23 @@ def check_hurtful(model: Any, texts: Any, question: Any, relevant: Any) -> Feedb
         relevant: set of the positions of the texts that answer the question.
     """
     if any(part is ... for part in (texts, question, relevant)):
-        return NOT_STARTED
+        return not_started()
     try:
         texts = check_texts(texts)
         (question,) = check_texts([question])
     except Exception as error:  # a learner may give anything, and anything may break here
-        return _hint(f"texts has to be a list of texts, question one text: {error}")
+        return _hint(
+            _("texts has to be a list of texts, question one text: {error}").format(error=error)
+        )
     try:
         wanted = sorted(set(_whole(list(relevant)) or []))
     except Exception:  # nothing that can be listed
         wanted = []
     if not wanted or wanted[0] < 0 or wanted[-1] >= len(texts):
-        return _hint("relevant has to be a set of positions in texts, counted from 0.")
+        return _hint(_("relevant has to be a set of positions in texts, counted from 0."))
     others = sorted(set(range(len(texts))) - set(wanted))
     if not others:
-        return _hint("Every text is relevant, so no ranking can be wrong. Add one that is not.")
+        return _hint(_("Every text is relevant, so no ranking can be wrong. Add one that is not."))
 
     def first(context: Any) -> int:
         asked, found = model.encode_queries([question], context), model.encode_documents
@@ -580,17 +728,26 @@ def check_hurtful(model: Any, texts: Any, question: Any, relevant: Any) -> Feedb
     try:
         plain, contextual = first(None), first(model.embed_context(texts))
     except Exception as error:
-        return _hint(f"The model cannot rank this: {error}")
+        return _hint(_("The model cannot rank this: {error}").format(error=error))
     if plain not in wanted:
         return _hint(
-            "MiniLM gets it wrong already, so the context cannot be blamed: without a context "
-            f"text {plain} comes first."
+            _(
+                "MiniLM gets it wrong already, so the context cannot be blamed: "
+                "without a context text {plain} comes first."
+            ).format(plain=plain)
         )
     if contextual not in wanted:
-        return _right(f"Without a context text {plain} comes first, in context text {contextual}.")
+        return _right(
+            _("Without a context text {plain} comes first, in context text {contextual}.").format(
+                plain=plain, contextual=contextual
+            )
+        )
     return _hint(
-        f"Text {contextual} still comes first in context. What the texts share is weighed down: "
-        "let the question ask for just that, and add a text that shares only the small words."
+        _(
+            "Text {contextual} still comes first in context. What the texts share "
+            "is weighed down: let the question ask for just that, and add a text "
+            "that shares only the small words."
+        ).format(contextual=contextual)
     )
 
 
@@ -603,21 +760,30 @@ def check_verdict(answer: Any, low: float, high: float) -> Feedback:
     ✓ Correct. The interval [-0.010, 0.030] contains 0.
     """
     if answer is ...:
-        return NOT_STARTED
+        return not_started()
     right = "better" if low > 0 else "worse" if high < 0 else "cannot tell"
     given = answer.strip().lower() if isinstance(answer, str) else ""
     if given not in ("better", "worse", "cannot tell"):
-        return _hint('Answer "better", "worse" or "cannot tell".')
+        return _hint(_('Answer "better", "worse" or "cannot tell".'))
     if given == right:
-        where = "contains 0" if right == "cannot tell" else "lies on one side of 0"
-        return _right(f"The interval [{low:.3f}, {high:.3f}] {where}.")
+        where = _("contains 0") if right == "cannot tell" else _("lies on one side of 0")
+        return _right(
+            _("The interval [{low:.3f}, {high:.3f}] {where}.").format(
+                low=low, high=high, where=where
+            )
+        )
     if right == "cannot tell":
         return _hint(
-            "The mean has a sign, but the interval contains 0: "
-            "other questions of the same kind might reverse it."
+            _(
+                "The mean has a sign, but the interval contains 0: other questions of "
+                "the same kind might reverse it."
+            )
         )
     if given == "cannot tell":
         return _hint(
-            "Does the interval contain 0? If not, the sign is settled for questions of this kind."
+            _(
+                "Does the interval contain 0? If not, the sign is settled for "
+                "questions of this kind."
+            )
         )
-    return _hint("The difference is first minus second: above 0, the first is better.")
+    return _hint(_("The difference is first minus second: above 0, the first is better."))

@@ -1,7 +1,7 @@
 """The words of the notebooks' figures: titles, axes, legends, descriptions.
 
-They stand in `figures.en.toml`, one table a figure, so that a cell is short and the same in every
-language: `charts.lines(frame, figure="context-size")`.
+They stand in `figures.en.toml`, one table a figure, and in Chinese in `figures.zh.toml`, so that a
+cell is short and the same in every language: `charts.lines(frame, figure="context-size")`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, ParamSpec, TypeVar
 
-CATALOGUE = Path(__file__).with_name("figures.en.toml")
+from .language import LANGUAGES, chosen
+
+CATALOGUES = {name: Path(__file__).with_name(f"figures.{name}.toml") for name in LANGUAGES}
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 @cache
-def catalogue() -> dict[str, dict[str, Any]]:
-    """All figures' words, by the figure's key."""
-    return tomllib.loads(CATALOGUE.read_text(encoding="utf-8"))
+def catalogue(language: str = "en") -> dict[str, dict[str, Any]]:
+    """All figures' words in one of `language.LANGUAGES`, by the figure's key."""
+    return tomllib.loads(CATALOGUES[language].read_text(encoding="utf-8"))
 
 
 def words(figure: str, /, **values: object) -> dict[str, Any]:
-    """The words of one figure, as keyword arguments of a chart.
+    """The words of one figure in the language in use, as keyword arguments of a chart.
 
     Args:
         figure: its key in the catalogue.
@@ -36,9 +38,12 @@ def words(figure: str, /, **values: object) -> dict[str, Any]:
         KeyError: the catalogue has no such figure.
         ValueError: a value is missing for a placeholder, or has none.
     """
-    known = catalogue()
+    language = chosen()
+    known = catalogue(language)
     if figure not in known:
-        raise KeyError(f"no figure {figure!r} in {CATALOGUE.name}; it has {', '.join(known)}")
+        raise KeyError(
+            f"no figure {figure!r} in {CATALOGUES[language].name}; it has {', '.join(known)}"
+        )
     places = {place for text in _texts(known[figure]) for place in _places(text)}
     if missing := sorted(places - set(values)):
         raise ValueError(f"figure {figure!r} needs a value for {', '.join(missing)}")

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from . import PROJECT_ROOT
+from .language import translated as _
 
 MANIFEST = PROJECT_ROOT / "helpers" / "manifest.json"
 SHIPPED = (
@@ -45,11 +46,13 @@ def verify(directory: Path, files: Mapping[str, str], *, fix: str) -> None:
     for name, expected in files.items():
         path = directory / name
         if not path.is_file():
-            raise ArtifactError(f"{name} is missing. Fix it: {fix}")
+            raise ArtifactError(_("{name} is missing. Fix it: {fix}").format(name=name, fix=fix))
         if sha256(path) != expected:
             raise ArtifactError(
-                f"{name} ({path.stat().st_size:,} bytes) is not the published file: it was "
-                f"truncated or altered, and has not been opened. Fix it: {fix}"
+                _(
+                    "{name} ({st_size:,} bytes) is not the published file: it was "
+                    "truncated or altered, and has not been opened. Fix it: {fix}"
+                ).format(name=name, st_size=path.stat().st_size, fix=fix)
             )
 
 
@@ -65,7 +68,9 @@ def check_shipped(*paths: Path) -> None:
         inside = full.is_relative_to(PROJECT_ROOT)
         name = full.relative_to(PROJECT_ROOT).as_posix() if inside else ""
         if name in known:
-            fix = f"git checkout -- {name}   (keep your own version under another name)"
+            fix = _("git checkout -- {name}   (keep your own version under another name)").format(
+                name=name
+            )
             verify(PROJECT_ROOT, {name: known[name]}, fix=fix)
 
 

@@ -24,6 +24,8 @@ import numpy as np
 from . import PROJECT_ROOT
 from .artifacts import MINILM
 from .files import write_whole
+from .language import marked as N_
+from .language import translated as _
 from .local_server import (
     LOCAL_MODEL,
     MAX_INPUT_TOKENS,
@@ -65,11 +67,13 @@ class Endpoint:
 
     def __str__(self) -> str:
         if self.is_local:
-            return (
-                "No key found: a local server in this kernel answers, "
-                f"on a free port of 127.0.0.1, with {self.model}."
-            )
-        return f"Your key is used: {self.base_url} answers, with {self.model}."
+            return _(
+                "No key found: a local server in this kernel answers, on a free port "
+                "of 127.0.0.1, with {model}."
+            ).format(model=self.model)
+        return _("Your key is used: {base_url} answers, with {model}.").format(
+            base_url=self.base_url, model=self.model
+        )
 
 
 def connect() -> Endpoint:
@@ -88,9 +92,11 @@ def connect() -> Endpoint:
         return Endpoint(_without_secrets(url or "https://api.openai.com/v1"), model, is_local=False)
     if url and not key:
         raise ValueError(
-            "OPENAI_BASE_URL is set but OPENAI_API_KEY is not. Put the provider's key into .env as "
-            "well (any word will do for a server without keys), or remove the URL to use the local "
-            "server."
+            _(
+                "OPENAI_BASE_URL is set but OPENAI_API_KEY is not. Put the provider's "
+                "key into .env as well (any word will do for a server without keys), "
+                "or remove the URL to use the local server."
+            )
         )
     server = local_server()
     os.environ["OPENAI_API_KEY"], os.environ["OPENAI_BASE_URL"] = server.api_key, server.base_url
@@ -122,8 +128,11 @@ def cost_in_dollars(tokens: int, per_million: float) -> float:
 # --- what an answer holds -------------------------------------------------------------------------
 
 #: What to do about an answer that cannot be used.
-ANOTHER = "tell the provider, or take another endpoint or model in .env and restart the kernel."
-ONCE_MORE = f"Run the cell again; if it stays, {ANOTHER}"
+ANOTHER = N_("tell the provider, or take another endpoint or model in .env and restart the kernel.")
+
+
+def _once_more() -> str:
+    return _("Run the cell again; if it stays, {another}").format(another=_(ANOTHER))
 
 
 class DimensionsIgnored(ValueError):
@@ -160,7 +169,8 @@ def vectors_of(
         vectors = np.full(1, np.nan)
     if not np.isfinite(vectors).all():
         raise ValueError(
-            "The endpoint answered a vector with entries that are not finite numbers. " + ONCE_MORE
+            _("The endpoint answered a vector with entries that are not finite numbers. ")
+            + _once_more()
         )
     return vectors
 
@@ -169,12 +179,16 @@ def _in_order(data: Sequence[Any], count: int) -> list[Any]:
     """The entries of an answer by their `index`, one for each text."""
     if len(data) != count:
         raise ValueError(
-            f"The endpoint answered {len(data)} vectors for {count} texts. {ONCE_MORE}"
+            _("The endpoint answered {data} vectors for {count} texts. {once_more}").format(
+                data=len(data), count=count, once_more=_once_more()
+            )
         )
     by_index = {item.index: item for item in data if isinstance(item.index, int)}
     if by_index.keys() != set(range(count)):
         raise ValueError(
-            f"The endpoint's {count} vectors are not numbered from 0 to {count - 1}. {ONCE_MORE}"
+            _(
+                "The endpoint's {count} vectors are not numbered from 0 to {last}. {once_more}"
+            ).format(count=count, last=count - 1, once_more=_once_more())
         )
     return [by_index[i] for i in range(count)]
 
@@ -186,7 +200,9 @@ def _decode(embedding: Any) -> Sequence[Any]:
             return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4").tolist()
         except ValueError:
             raise ValueError(
-                f"The endpoint answered text that is not a vector in base64. {ONCE_MORE}"
+                _("The endpoint answered text that is not a vector in base64. {once_more}").format(
+                    once_more=_once_more()
+                )
             ) from None
     return embedding if isinstance(embedding, list) else ()
 
@@ -194,14 +210,19 @@ def _decode(embedding: Any) -> Sequence[Any]:
 def _check_lengths(lengths: set[int], dimensions: int | None) -> None:
     if len(lengths) > 1 or 0 in lengths:
         raise ValueError(
-            f"The endpoint answered vectors of lengths {sorted(lengths)}; all vectors of a model "
-            f"have the same length, which is not 0. {ANOTHER.capitalize()}"
+            _(
+                "The endpoint answered vectors of lengths {lengths}; all vectors of a "
+                "model have the same length, which is not 0. {another}"
+            ).format(lengths=sorted(lengths), another=_(ANOTHER).capitalize())
         )
     (length,) = lengths
     if dimensions is not None and length != dimensions:
         raise DimensionsIgnored(
-            f"this provider ignored dimensions and answered {length} numbers instead of "
-            f"{dimensions}. Shorten by hand: keep the first {dimensions} and renormalise."
+            _(
+                "this provider ignored dimensions and answered {length} numbers "
+                "instead of {dimensions}. Shorten by hand: keep the first {dimensions} "
+                "and renormalise."
+            ).format(length=length, dimensions=dimensions)
         )
 
 
@@ -235,11 +256,11 @@ def model_named(response: CreateEmbeddingResponse, endpoint: Endpoint) -> str:
     if name == endpoint.model:
         return endpoint.model
     if not name:
-        return f"(not named; asked for: {endpoint.model})"
+        return _("(not named; asked for: {model})").format(model=endpoint.model)
     name = visible(hide_key(name))
-    return (
-        f"{name} (asked for: {endpoint.model}; the provider renames it, or another model answered)"
-    )
+    return _(
+        "{name} (asked for: {model}; the provider renames it, or another model answered)"
+    ).format(name=name, model=endpoint.model)
 
 
 # --- many texts -----------------------------------------------------------------------------------
@@ -283,15 +304,21 @@ def batches(
     [['a', 'b'], ['c']]
     """
     if not 1 <= per_request <= MAX_INPUTS:
-        raise ValueError(f"per_request must lie between 1 and {MAX_INPUTS:,}, got {per_request}")
+        raise ValueError(
+            _("per_request must lie between 1 and {max_inputs:,}, got {per_request}").format(
+                max_inputs=MAX_INPUTS, per_request=per_request
+            )
+        )
     cut: list[list[str]] = []
     room = 0
     for number, text in enumerate(texts):
         tokens = (count_tokens or most_tokens)(text)
         if count_tokens and tokens > MAX_INPUT_TOKENS:
             raise ValueError(
-                f"text {number} has {tokens:,} tokens, and a request takes at most "
-                f"{MAX_INPUT_TOKENS:,} per text: cut it into chunks"
+                _(
+                    "text {number} has {tokens:,} tokens, and a request takes at most "
+                    "{max_input_tokens:,} per text: cut it into chunks"
+                ).format(number=number, tokens=tokens, max_input_tokens=MAX_INPUT_TOKENS)
             )
         if not cut or len(cut[-1]) == per_request or tokens > room:
             cut.append([])
@@ -330,7 +357,7 @@ def embed(
     from tqdm.auto import tqdm
 
     parts = []
-    with tqdm(total=len(texts), desc="embedding", unit="text", disable=not progress) as bar:
+    with tqdm(total=len(texts), desc=_("embedding"), unit="text", disable=not progress) as bar:
         for batch in batches(texts, per_request=per_request):
             path = store / f"{_store_key(batch, endpoint)}.npy" if store else None
             vectors = _read_stored(path, len(batch)) if path else None
@@ -342,7 +369,7 @@ def embed(
             parts.append(vectors)
             bar.update(len(batch))
     if not parts:
-        raise ValueError("there are no texts to embed")
+        raise ValueError(_("there are no texts to embed"))
     _check_lengths({part.shape[1] for part in parts}, None)
     return unit(np.concatenate(parts))
 
@@ -360,9 +387,16 @@ def _read_stored(path: Path, count: int) -> np.ndarray | None:
     try:
         vectors = np.load(path, allow_pickle=False).astype(np.float64)
         if vectors.ndim != 2 or len(vectors) != count or not np.isfinite(vectors).all():
-            raise ValueError(f"expected {count} rows of finite numbers, found {vectors.shape}")
+            raise ValueError(
+                _("expected {count} rows of finite numbers, found {shape}").format(
+                    count=count, shape=vectors.shape
+                )
+            )
     except Exception as error:  # a truncated file raises OS, EOF or value errors
-        warnings.warn(f"{path.name} is damaged and not used: {error}", stacklevel=3)
+        warnings.warn(
+            _("{name} is damaged and not used: {error}").format(name=path.name, error=error),
+            stacklevel=3,
+        )
         return None
     return vectors
 
@@ -373,58 +407,61 @@ def _write_stored(path: Path, vectors: np.ndarray) -> None:
     try:
         write_whole(path, out.getvalue())
     except OSError as error:  # a full disk, a read-only folder: the vectors are there all the same
-        warnings.warn(f"The vectors could not be stored: {error.strerror}", stacklevel=3)
+        warnings.warn(
+            _("The vectors could not be stored: {strerror}").format(strerror=error.strerror),
+            stacklevel=3,
+        )
 
 
 # --- what an error means --------------------------------------------------------------------------
 
 #: What to do about an error of the endpoint, by HTTP status; others count as 400 or 500.
 BY_STATUS = {
-    400: (
+    400: N_(
         "The request has to change: texts empty or too long, or dimensions out of range. If the "
         'message names encoding_format, pass encoding_format="float": the SDK asks for base64.'
     ),
-    401: (
+    401: N_(
         "The key was refused. Check OPENAI_API_KEY and OPENAI_BASE_URL together in .env, and "
         "restart the kernel."
     ),
-    403: (
+    403: N_(
         "The key does not allow this. Check OPENAI_API_KEY and OPENAI_EMBEDDING_MODEL in .env, and "
         "restart the kernel."
     ),
-    404: (
+    404: N_(
         "There is no such model or address. Check OPENAI_EMBEDDING_MODEL and OPENAI_BASE_URL in "
         ".env, and restart the kernel."
     ),
-    413: "The request is too large. Send fewer texts at a time.",
-    429: (
+    413: N_("The request is too large. Send fewer texts at a time."),
+    429: N_(
         "Too many requests, or no credit left; the SDK has tried again already. Wait a minute and "
         "run the cell again. If the message names insufficient_quota, waiting does not help: check "
         "the balance."
     ),
-    500: (
+    500: N_(
         "The provider has a problem; the SDK has tried again already. Run the cell again later, "
-        f"or {ANOTHER}"
+        "or {another}"
     ),
 }
 
 #: The same by the SDK's class of error, for errors without a status; the most specific first.
 BY_CLASS = {
-    "APITimeoutError": (
+    "APITimeoutError": N_(
         "No answer in time; the SDK has tried again already. Check the network and run the cell "
-        f"again, or {ANOTHER}"
+        "again, or {another}"
     ),
-    "APIConnectionError": (
+    "APIConnectionError": N_(
         "Nobody answered, or the connection broke. Check network, proxy and OPENAI_BASE_URL, and "
         "run the cell again. Without a key in .env, the local server answers."
     ),
-    "OpenAIError": (
+    "OpenAIError": N_(
         "Check OPENAI_API_KEY in .env, and restart the kernel. Without it, connect() starts the "
         "local server."
     ),
 }
 
-NOT_EMBEDDINGS = (
+NOT_EMBEDDINGS = N_(
     "The answer is not that of an embeddings endpoint: some other page, or cut off. Check "
     "OPENAI_BASE_URL in .env (it usually ends in /v1), and restart the kernel."
 )
@@ -432,7 +469,7 @@ NOT_EMBEDDINGS = (
 
 def clarify(error: BaseException) -> BaseException:
     """The same error with a note on what to do, and without a key in its words or its causes'."""
-    advice = _advice(error)
+    advice = _(_advice(error)).replace("{another}", _(ANOTHER))
     if advice and advice not in getattr(error, "__notes__", ()):
         error.add_note(advice)
     cause: BaseException | None = error
@@ -443,7 +480,7 @@ def clarify(error: BaseException) -> BaseException:
 
 
 def _advice(error: BaseException) -> str:
-    """What to do about an error of the SDK; empty for errors from elsewhere."""
+    """What to do about an error of the SDK, in English; empty for errors from elsewhere."""
     openai = sys.modules.get("openai")
     if openai is None:  # not loaded, so it raised nothing; loading it takes a second
         return ""

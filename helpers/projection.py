@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from . import PROJECT_ROOT
 from .device import pick_device
 from .files import check_shipped, write_whole
+from .language import translated as _
 from .similarity import unit
 
 if TYPE_CHECKING:
@@ -58,11 +59,11 @@ def cosine_neighbours(
     rows = torch.as_tensor(unit(vectors), dtype=torch.float32, device=pick_device())
     n = len(rows)
     if not 1 <= k < n:
-        raise ValueError(f"k must lie between 1 and {n - 1}, got {k}")
+        raise ValueError(_("k must lie between 1 and {n}, got {k}").format(n=n - 1, k=k))
     indices, distances = np.empty((n, k), dtype=np.int64), np.empty((n, k), dtype=np.float64)
     # one buffer for all blocks: allocating it again costs a fifth of the product's time
     buffer = torch.empty(min(n, BLOCK), n, device=rows.device)
-    bar = tqdm(total=n, desc="neighbours", unit="row", disable=not progress)
+    bar = tqdm(total=n, desc=_("neighbours"), unit="row", disable=not progress)
     with torch.inference_mode(), bar:
         for start in range(0, n, BLOCK):
             part = rows[start : start + BLOCK]
@@ -115,10 +116,17 @@ def _read(path: Path, n: int) -> np.ndarray | None:
         with np.load(path, allow_pickle=False) as stored:
             points = stored["points"].astype(np.float32)
         if points.shape != (n, 2) or not np.isfinite(points).all():
-            raise ValueError(f"expected finite points of shape ({n}, 2), found {points.shape}")
+            raise ValueError(
+                _("expected finite points of shape ({n}, 2), found {shape}").format(
+                    n=n, shape=points.shape
+                )
+            )
     except Exception as error:  # a truncated file raises zip, OS, key or value errors
         warnings.warn(
-            f"The stored map {path.name} is damaged ({error}); computing it again.", stacklevel=3
+            _("The stored map {name} is damaged ({error}); computing it again.").format(
+                name=path.name, error=error
+            ),
+            stacklevel=3,
         )
         return None
     return points
@@ -163,7 +171,9 @@ def tsne_2d(
     k = int(NEIGHBOURS * perplexity)
     if perplexity < 1 or n <= k + 1:
         raise ValueError(
-            f"perplexity {perplexity} needs more than {k + 1} rows, and there are {n}. Lower it."
+            _(
+                "perplexity {perplexity} needs more than {k} rows, and there are {n}. Lower it."
+            ).format(perplexity=perplexity, k=k + 1, n=n)
         )
     name = f"{cache_key(table, perplexity, seed)}.npz"
     if cache:
@@ -173,14 +183,20 @@ def tsne_2d(
                 return points
     if progress:
         seconds = estimate_seconds(n, d)
-        print(f"t-SNE of {n:,} x {d}: about {seconds:.0f} s on two laptop cores, less on more.")
+        print(
+            _(
+                "t-SNE of {n:,} x {d}: about {seconds:.0f} s on two laptop cores, less on more."
+            ).format(n=n, d=d, seconds=seconds)
+        )
     points = _embed(rows, perplexity, seed, progress)
     if cache:
         try:
             save_points(LOCAL / name, points)
         except OSError as error:
             warnings.warn(
-                f"The map could not be stored ({error}); the next run computes it again.",
+                _("The map could not be stored ({error}); the next run computes it again.").format(
+                    error=error
+                ),
                 stacklevel=2,
             )
     return points
@@ -205,7 +221,7 @@ def _optimise(affinities: Affinities, start: np.ndarray, seed: int, progress: bo
     from tqdm.auto import tqdm
 
     total = STEPS["early_exaggeration_iter"] + STEPS["n_iter"]
-    with tqdm(total=total, desc="optimising", unit="step", disable=not progress) as bar:
+    with tqdm(total=total, desc=_("optimising"), unit="step", disable=not progress) as bar:
         every = 10
 
         def tick(*_: Any) -> None:

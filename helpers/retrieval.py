@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from . import PROJECT_ROOT
 from .artifacts import fetch, record
 from .files import check_shipped
+from .language import translated as _
 from .settings import source
 from .tokens import short
 
@@ -43,14 +44,16 @@ def _json_lines(path: Path, *, ids: bool = True) -> list[dict[str, str]]:
                 row = json.loads(line)
                 title, text = row.get("title") or "", row["text"]
                 if not (isinstance(text, str) and isinstance(title, str)):
-                    raise TypeError("title and text must be texts")
+                    raise TypeError(_("title and text must be texts"))
                 (title + text).encode()  # fails on a lone surrogate, which JSON can express
                 name = row["_id"] if ids else row.get("_id", number)
                 rows.append({"_id": str(name), "title": title, "text": text})
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                wanted = "_id and text" if ids else "text"
+                wanted = _("_id and text") if ids else "text"
                 raise ValueError(
-                    f"{path.name}, line {number}: expected a JSON object with {wanted} ({error})"
+                    _(
+                        "{name}, line {number}: expected a JSON object with {wanted} ({error})"
+                    ).format(name=path.name, number=number, wanted=wanted, error=error)
                 ) from error
     return rows
 
@@ -73,8 +76,10 @@ def read_qrels(path: Path) -> Qrels:
                 score = int(written)
             except ValueError as error:
                 raise ValueError(
-                    f"{path.name}, line {number}: "
-                    "expected query-id, corpus-id and a whole number as score"
+                    _(
+                        "{name}, line {number}: expected query-id, corpus-id and a whole "
+                        "number as score"
+                    ).format(name=path.name, number=number)
                 ) from error
             if score > 0:
                 qrels.setdefault(query, {})[document] = score
@@ -105,8 +110,10 @@ def load_beir(directory: str | Path, split: str = "test") -> tuple[Dataset, Data
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path.relative_to(directory).as_posix()} is missing from {directory.name}/, "
-                "which should be in BEIR layout. Restore it: git checkout -- data"
+                _(
+                    "{file} is missing from {folder}/, which should be in BEIR layout. "
+                    "Restore it: git checkout -- data"
+                ).format(file=path.relative_to(directory).as_posix(), folder=directory.name)
             )
     check_shipped(*paths)
     corpus, queries, qrels = _json_lines(paths[0]), _json_lines(paths[1]), read_qrels(paths[2])
@@ -122,7 +129,9 @@ def _check_ids(
     for name, rows in (("corpus", corpus), ("queries", queries)):
         if len({row["_id"] for row in rows}) != len(rows):
             raise ValueError(
-                f"{name}.jsonl of {directory.name}/ has an id twice; give each its own"
+                _("{name}.jsonl of {folder}/ has an id twice; give each its own").format(
+                    name=name, folder=directory.name
+                )
             )
     known, asked = {row["_id"] for row in corpus}, {row["_id"] for row in queries}
     lost = [
@@ -130,8 +139,9 @@ def _check_ids(
     ]
     if lost:
         raise ValueError(
-            f"judgement {lost[0]} of {directory.name}/ points to no query or document "
-            f"({len(lost)} in all)"
+            _(
+                "judgement {first} of {folder}/ points to no query or document ({count} in all)"
+            ).format(first=lost[0], folder=directory.name, count=len(lost))
         )
 
 
@@ -146,9 +156,11 @@ def load_fiqa(split: str = "test") -> tuple[Dataset, Dataset, Qrels]:
     """
     if source() == "bundled":
         return load_beir(PROJECT_ROOT / "data" / "money", split)
-    fallback = "use the bundled collection: set EMBEDDINGS_SOURCE=bundled and restart the kernel"
+    fallback = _("use the bundled collection: set EMBEDDINGS_SOURCE=bundled and restart the kernel")
     patterns = ["corpus*", "queries*", "corpus/*", "queries/*"]
-    data = fetch(FIQA, "main", patterns, repo_type="dataset", size="about 20 MB", fallback=fallback)
+    data = fetch(
+        FIQA, "main", patterns, repo_type="dataset", size=_("about 20 MB"), fallback=fallback
+    )
     judged = fetch(FIQA_QRELS, "main", [f"{split}.tsv"], repo_type="dataset", fallback=fallback)
     record(FIQA, data)
     record(FIQA_QRELS, judged)
@@ -176,8 +188,11 @@ def _hub_table(directory: Path, name: str) -> Dataset:
             }
             return Dataset.from_dict(columns)
     raise FileNotFoundError(
-        f"{FIQA} has no {name} in Parquet or JSON lines: its layout on the Hub has changed. Use "
-        "the bundled collection: set EMBEDDINGS_SOURCE=bundled and restart the kernel"
+        _(
+            "{fiqa} has no {name} in Parquet or JSON lines: its layout on the Hub "
+            "has changed. Use the bundled collection: set "
+            "EMBEDDINGS_SOURCE=bundled and restart the kernel"
+        ).format(fiqa=FIQA, name=name)
     )
 
 
@@ -237,11 +252,17 @@ def read_passages(path: str | Path, *, column: str | None = None) -> list[str]:
     name = short(Path(path).name or str(path))
     path = Path(os.path.expanduser(path))  # leaves a user whom it does not know
     if not os.path.exists(path):  # whatever was typed
-        raise FileNotFoundError(f"{name} does not exist; give a file or a folder of yours")
+        raise FileNotFoundError(
+            _("{name} does not exist; give a file or a folder of yours").format(name=name)
+        )
     found = (text for file in _files_of(path) for text in _passages_of(file, column))
     passages = list(dict.fromkeys(text for text in found if text))
     if not passages:
-        raise ValueError(f"{name} has no passages; give {', '.join(KINDS)} files with some text")
+        raise ValueError(
+            _("{name} has no passages; give {kinds} files with some text").format(
+                name=name, kinds=", ".join(KINDS)
+            )
+        )
     return passages
 
 
@@ -250,7 +271,9 @@ def _files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         if path.suffix.lower() not in KINDS:
             raise ValueError(
-                f"{path.name} is of another kind; give a file that ends in {', '.join(KINDS)}"
+                _("{name} is of another kind; give a file that ends in {kinds}").format(
+                    name=path.name, kinds=", ".join(KINDS)
+                )
             )
         return [path]
     if (path / "corpus.jsonl").is_file():
@@ -271,9 +294,13 @@ def _passages_of(file: Path, column: str | None) -> list[str]:
             return texts(_json_lines(file, ids=False))
         content = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file.name} is not UTF-8; save it as UTF-8") from error
+        raise ValueError(
+            _("{name} is not UTF-8; save it as UTF-8").format(name=file.name)
+        ) from error
     except OSError as error:
-        raise ValueError(f"{file.name} cannot be opened: {error.strerror}") from error
+        raise ValueError(
+            _("{name} cannot be opened: {strerror}").format(name=file.name, strerror=error.strerror)
+        ) from error
     if kind == ".csv":
         return _column_of(content, column, file.name)
     return [" ".join(part.split()) for part in re.split(r"\n\s*\n", content)]
@@ -293,15 +320,19 @@ def _column_of(content: str, column: str | None, name: str) -> list[str]:
         return []
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise ValueError(
-            f"{name} is no table of comma-separated values: a row has more cells than the header, "
-            f"or a quote is not closed ({str(error).strip()})"
+            _(
+                "{name} is no table of comma-separated values: a row has more cells "
+                "than the header, or a quote is not closed ({error})"
+            ).format(name=name, error=str(error).strip())
         ) from error
     if column is None:
         lengths = {title: table[title].str.len().mean() for title in table.columns}
         column = "text" if "text" in table.columns else max(lengths, key=lambda n: lengths[n])
     if column not in table.columns:
         raise ValueError(
-            f"{name} has no column {column!r}; it has {', '.join(map(repr, table.columns))}"
+            _("{name} has no column {column!r}; it has {table}").format(
+                name=name, column=column, table=", ".join(map(repr, table.columns))
+            )
         )
     return [" ".join(text.split()) for text in table[column]]
 
@@ -362,18 +393,22 @@ def measure(
     scores = np.asarray(scores, dtype=float)
     if scores.shape != (len(query_ids), len(document_ids)):
         raise ValueError(
-            f"scores {scores.shape} do not fit {len(query_ids)} queries and "
-            f"{len(document_ids)} documents; their shape must be (queries, documents)"
+            _(
+                "scores {shape} do not fit {query_ids} queries and {document_ids} "
+                "documents; their shape must be (queries, documents)"
+            ).format(shape=scores.shape, query_ids=len(query_ids), document_ids=len(document_ids))
         )
     if np.isnan(scores).any():
-        raise ValueError("scores contain NaN, which cannot be ranked")
+        raise ValueError(_("scores contain NaN, which cannot be ranked"))
     for name, ids in (("query", query_ids), ("document", document_ids)):
         if len(set(ids)) != len(ids):
-            raise ValueError(f"a {name} id stands twice")
+            raise ValueError(_("a {name} id stands twice").format(name=name))
     unjudged = [query for query in query_ids if query not in qrels]
     if unjudged:
         raise ValueError(
-            f"query {short(unjudged[0])} has no judgement ({len(unjudged)} in all); leave it out"
+            _("query {first} has no judgement ({count} in all); leave it out").format(
+                first=short(unjudged[0]), count=len(unjudged)
+            )
         )
     run = {}
     for query, row in zip(query_ids, scores, strict=True):
@@ -415,9 +450,11 @@ def bootstrap(values: ArrayLike, *, draws: int = 10_000, seed: int = 0) -> Inter
     """
     numbers = np.asarray(values, dtype=float)
     if numbers.ndim != 1 or not len(numbers):
-        raise ValueError(f"one value per query is needed, got shape {numbers.shape}")
+        raise ValueError(
+            _("one value per query is needed, got shape {shape}").format(shape=numbers.shape)
+        )
     if not np.isfinite(numbers).all():
-        raise ValueError("the values contain NaN or infinity, so they have no mean")
+        raise ValueError(_("the values contain NaN or infinity, so they have no mean"))
     rng = np.random.default_rng(seed)
     means = numbers[rng.integers(0, len(numbers), (draws, len(numbers)))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])

@@ -13,8 +13,12 @@ from rich.console import Console
 from . import charts, openai_api, settings
 from .console import get_console
 from .device import pick_device
+from .language import given
+from .language import marked as N_
+from .language import translated as _
 from .tokens import visible
 
+RUN = N_("Run")
 SHOWN = ("torch", "transformers", "sentence-transformers")
 
 
@@ -38,13 +42,23 @@ def start(*packages: str) -> Console:
     charts.enable()
     _explain_errors()
     names = dict.fromkeys([*packages, *SHOWN])
-    versions = " · ".join(f"{name} {version(name).split('+')[0]}" for name in names)
+    *others, longest = (f"{name} {version(name).split('+')[0]}" for name in names)
     console = get_console()
-    console.print(
-        f"Python {platform.python_version()} · {versions}\n"
-        f"device {pick_device()} · source {settings.source()}"
+    place = _("device {device} · source {source}").format(
+        device=pick_device(), source=settings.source()
+    )
+    console.print(  # in lines that fit beside JupyterLab's file browser
+        " · ".join([f"Python {platform.python_version()}", *others]) + f"\n{longest} · {place}"
     )
     return console
+
+
+def fold() -> None:
+    """Begin an output that is stored folded, so that its preview does not tell the answer.
+
+    JupyterLab writes the first line that is not empty beside a folded output; this one is a space.
+    """
+    print(" ")
 
 
 def _explain_errors() -> None:
@@ -61,7 +75,7 @@ def _explain_errors() -> None:
 
 
 def try_it(
-    show: Callable[..., Any], *texts: str, labels: tuple[str, ...] = (), button: str = "Run"
+    show: Callable[..., Any], *texts: str, labels: tuple[str, ...] = (), button: str = RUN
 ) -> None:
     """Let a reader call `show(*texts)` with texts of their own.
 
@@ -71,26 +85,33 @@ def try_it(
         ValueError: there are not as many `labels` as `texts`.
     """
     if labels and len(labels) != len(texts):
-        raise ValueError(f"{len(texts)} texts need as many labels, got {len(labels)}")
+        raise ValueError(
+            _("{texts} texts need as many labels, got {labels}").format(
+                texts=len(texts), labels=len(labels)
+            )
+        )
     if not settings.is_live():
         show(*texts)
         return
     import ipywidgets as widgets
     from IPython.display import display
 
-    names = labels or tuple(f"text {i + 1}" for i in range(len(texts)))
+    names = labels or tuple(_("text {i}").format(i=i + 1) for i in range(len(texts)))
     boxes = [
         widgets.Text(
             value=text,
-            description=name,
+            description=given(name),
             layout=widgets.Layout(width="90%"),
             style={"description_width": "8em"},
         )
         for name, text in zip(names, texts, strict=True)
     ]
-    run, answer = widgets.Button(description=button, button_style="primary"), widgets.Output()
+    run, answer = (
+        widgets.Button(description=_(given(button)), button_style="primary"),
+        widgets.Output(),
+    )
 
-    def call(_: Any = None) -> None:
+    def call(_click: Any = None) -> None:
         answer.clear_output(wait=True)
         with answer:
             _show_or_say_why(show, [box.value for box in boxes])

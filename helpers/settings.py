@@ -7,6 +7,7 @@ import os
 from dotenv import load_dotenv
 
 from . import PROJECT_ROOT
+from .language import translated as _
 
 SOURCES = ("bundled", "hub")
 SECRETS = ("OPENAI_API_KEY", "HF_TOKEN")
@@ -19,8 +20,10 @@ FRONT_ENDS = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD", "COLAB_RELEASE_TAG
 CLEAN_ENVIRONMENT = {
     "EMBEDDINGS_SOURCE": "bundled",
     "EMBEDDINGS_DEVICE": "cpu",
+    "EMBEDDINGS_LANGUAGE": "",  # that of the folder
     "EMBEDDINGS_THEME": "light",
     "EMBEDDINGS_HEADLESS": "1",
+    "EMBEDDINGS_PROJECTOR": "0",
     "PYTHON_DOTENV_DISABLED": "1",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -41,8 +44,10 @@ def source() -> str:
     value = choice("EMBEDDINGS_SOURCE") or "bundled"
     if value not in SOURCES:
         raise ValueError(
-            f"EMBEDDINGS_SOURCE={value!r} is unknown. "
-            "Set it to bundled or hub and restart the kernel."
+            _(
+                "EMBEDDINGS_SOURCE={value!r} is unknown. Set it to bundled or hub and "
+                "restart the kernel."
+            ).format(value=value)
         )
     return value
 
@@ -55,6 +60,11 @@ def is_live() -> bool:
     if choice("EMBEDDINGS_HEADLESS") not in ("", "0"):
         return False
     return any(name in os.environ for name in FRONT_ENDS)
+
+
+def is_projected() -> bool:
+    """Whether charts are drawn larger, for a room: `EMBEDDINGS_PROJECTOR=1`."""
+    return choice("EMBEDDINGS_PROJECTOR") not in ("", "0")
 
 
 def clean_environment() -> None:
@@ -77,8 +87,10 @@ def load_env() -> None:
         load_dotenv(PROJECT_ROOT / ".env", encoding="utf-8-sig")
     except ValueError:
         raise ValueError(
-            ".env is not UTF-8 text (some editors save UTF-16). Save it as UTF-8, or copy "
-            ".env.example again, and restart the kernel."
+            _(
+                ".env is not UTF-8 text (some editors save UTF-16). Save it as UTF-8, "
+                "or copy .env.example again, and restart the kernel."
+            )
         ) from None
     for name in OPENAI_VARIABLES:  # an empty key or URL breaks the SDK instead of meaning "none"
         value = os.environ.pop(name, "").strip()  # and a line end would break HTTP
@@ -86,9 +98,11 @@ def load_env() -> None:
             os.environ[name] = value
     if not all("!" <= character <= "~" for character in os.environ.get("OPENAI_API_KEY", "")):
         raise ValueError(
-            "OPENAI_API_KEY contains a character that no key has: a space, or a dash or quote that "
-            "a word processor made typographic. Copy the key into .env again and "
-            "restart the kernel."
+            _(
+                "OPENAI_API_KEY contains a character that no key has: a space, or a "
+                "dash or quote that a word processor made typographic. Copy the key "
+                "into .env again and restart the kernel."
+            )
         )
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .language import translated as _
+
 
 def _rows(values: Any, name: str) -> np.ndarray:
     """`values`, an array or a tensor on any device, as a matrix of rows.
@@ -22,17 +24,27 @@ def _rows(values: Any, name: str) -> np.ndarray:
     try:
         matrix = np.asarray(values)
         if np.iscomplexobj(matrix):
-            raise TypeError("complex numbers cannot be compared")
+            raise TypeError(_("complex numbers cannot be compared"))
         matrix = matrix if matrix.dtype == np.float32 else matrix.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be numbers in rows of equal length: {error}") from error
+        raise ValueError(
+            _("{name} must be numbers in rows of equal length: {error}").format(
+                name=name, error=error
+            )
+        ) from error
     if matrix.ndim == 1:
         matrix = matrix[None, :]
     if matrix.ndim != 2 or matrix.shape[1] == 0:
-        raise ValueError(f"{name} must be one vector or a matrix (n, d), got shape {matrix.shape}")
+        raise ValueError(
+            _("{name} must be one vector or a matrix (n, d), got shape {shape}").format(
+                name=name, shape=matrix.shape
+            )
+        )
     if not np.isfinite(matrix).all():
         raise ValueError(
-            f"{name} contains NaN or infinity; such a vector has no direction to compare"
+            _("{name} contains NaN or infinity; such a vector has no direction to compare").format(
+                name=name
+            )
         )
     return matrix
 
@@ -70,7 +82,9 @@ def cosine_matrix(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     a, b = unit(_rows(a, "a")), unit(_rows(b, "b"))
     if a.shape[1] != b.shape[1]:
         raise ValueError(
-            f"vectors of different length cannot be compared: {a.shape[1]} and {b.shape[1]}"
+            _("vectors of different length cannot be compared: {shape} and {shape_2}").format(
+                shape=a.shape[1], shape_2=b.shape[1]
+            )
         )
     return np.clip(a @ b.T, -1.0, 1.0)
 
@@ -90,10 +104,14 @@ def nearest(query: ArrayLike, vectors: ArrayLike, k: int = 10) -> tuple[np.ndarr
     cosines = cosine_matrix(query, vectors)
     if len(cosines) != 1:
         raise ValueError(
-            f"query must be one vector, got {len(cosines)}; call nearest once per vector"
+            _("query must be one vector, got {cosines}; call nearest once per vector").format(
+                cosines=len(cosines)
+            )
         )
     scores = cosines[0]
     if not 1 <= k <= len(scores):
-        raise ValueError(f"k must lie between 1 and {len(scores)}, got {k}")
+        raise ValueError(
+            _("k must lie between 1 and {scores}, got {k}").format(scores=len(scores), k=k)
+        )
     order = np.argsort(-scores, kind="stable")[:k]
     return order, scores[order]

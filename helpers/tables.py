@@ -12,7 +12,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from .language import given
+from .language import marked as N_
+from .language import translated as _
 from .tokens import visible
+
+COSINE = N_("cosine similarity")
 
 
 def _cell(value: Any, decimals: int) -> Text:
@@ -45,9 +50,9 @@ def from_frame(
         caption: text below the table.
     """
     table = Table(
-        title=Text(visible(title)),
+        title=Text(visible(given(title))),
         title_justify="left",
-        caption=Text(visible(caption)) if caption else None,
+        caption=Text(visible(given(caption))) if caption else None,
         box=box.SIMPLE_HEAD,
     )
     if focus is not None:
@@ -55,7 +60,7 @@ def from_frame(
     for name, kind in zip(frame.columns, frame.dtypes, strict=True):
         numeric = pd.api.types.is_numeric_dtype(kind)
         table.add_column(
-            Text(visible(name)), justify="right" if numeric else "left", overflow="fold"
+            Text(visible(given(name))), justify="right" if numeric else "left", overflow="fold"
         )
     for position, row in enumerate(frame.itertuples(index=False)):
         cells = [_cell(value, decimals) for value in row]
@@ -84,13 +89,15 @@ def pair_panel(
     score: float,
     *,
     title: str,
-    name: str = "cosine similarity",
+    name: str = COSINE,
     verdict: str = "",
 ) -> Panel:
     """Two texts and their score, with an optional `verdict` beside it."""
     body = Text.assemble(
         f"A  {visible(first)}\nB  {visible(second)}\n",
-        (f" {visible(name)} {score:.4f} ", "score"),
-        f"  {visible(verdict)}" if verdict else "",
+        (f" {visible(_(given(name)))} {score:.4f} ", "score"),
+        f"  {visible(given(verdict))}" if verdict else "",
     )
-    return Panel(body, title=Text(visible(title)), title_align="left", box=box.ROUNDED, width=88)
+    return Panel(
+        body, title=Text(visible(given(title))), title_align="left", box=box.ROUNDED, width=88
+    )

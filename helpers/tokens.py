@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from .language import translated as _
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -43,15 +45,21 @@ def check_texts(texts: Sequence[str]) -> list[str]:
     ['interest', 'rate']
     """
     if isinstance(texts, str):
-        raise TypeError("Give a list of texts, not one text: [text].")
+        raise TypeError(_("Give a list of texts, not one text: [text]."))
     checked = list(texts)
     for i, text in enumerate(checked):
         if not isinstance(text, str):
-            raise TypeError(f"text {i} is a {type(text).__name__}; every element must be a text")
+            raise TypeError(
+                _("text {i} is a {kind}; every element must be a text").format(
+                    i=i, kind=type(text).__name__
+                )
+            )
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise ValueError(
-                f"text {i} contains a lone surrogate; "
-                "repair it: text.encode('utf-8', 'replace').decode()"
+                _(
+                    "text {i} contains a lone surrogate; repair it: text.encode('utf-8', "
+                    "'replace').decode()"
+                ).format(i=i)
             )
     return checked
 
@@ -115,6 +123,8 @@ def find_token(tokens: Sequence[str], token: str) -> int:
     """
     if token not in tokens:
         raise ValueError(
-            f"{short(token)} is not one of the tokens {short(list(tokens))}. Choose one of these."
+            _("{token} is not one of the tokens {tokens}. Choose one of these.").format(
+                token=short(token), tokens=short(list(tokens))
+            )
         )
     return list(tokens).index(token)

@@ -9,10 +9,10 @@ from helpers import PROJECT_ROOT
 from tests.support.processes import python
 
 FLOORS = [
-    {"settings", "files", "device", "console", "tokens", "similarity", "figures"},
+    {"language", "settings", "files", "device", "console", "tokens", "similarity", "figures"},
     {"artifacts", "tables", "charts", "token_map"},
     {"projection", "retrieval", "openai_api", "local_server", "cde"},
-    {"exercises", "session", "doctor", "execute"},
+    {"exercises", "session", "doctor", "execute", "translations", "messages", "wording"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, start=1) for room in rooms}
 

@@ -302,6 +302,37 @@ def test_points_that_fit_no_map_are_refused(points, options, message):
         dots(points, **options)
 
 
+# --- histogram ----------------------------------------------------------------------------------
+
+TITLES = {**WORDS, "x_title": "cosine", "y_title": "share", "series_title": "pairs"}
+
+
+def test_a_histogram_counts_in_shares_and_its_outline_is_closed():
+    samples = {"a": [0.1, 0.12, 0.3, 0.31], "b": [-0.1]}
+    chart = charts.histogram(samples, step=0.2, **TITLES)
+    (rows,) = chart.to_dict()["datasets"].values()
+    assert [row["share"] for row in rows if row["sample"] == "a"] == [0, 0, 0.5, 0.5, 0, 0][
+        : len(rows) // 2
+    ]
+    assert {row["share"] for row in rows if row["sample"] == "b"} == {0, 1}
+    assert rows[0]["share"] == rows[-1]["share"] == 0
+
+
+@pytest.mark.parametrize(
+    ("samples", "step", "message"),
+    [
+        ({}, 0.1, "give samples"),
+        ({"a": [1.0]}, 0, "positive step"),
+        ({"a": [1.0], "b": []}, 0.1, "'b' has no values"),
+        ({"a": [float("nan")]}, 0.1, "NaN"),
+        ({"a": [0, 1e6]}, 0.1, "choose a larger one"),
+    ],
+)
+def test_a_histogram_of_nothing_or_in_too_many_bins_is_refused(samples, step, message):
+    with pytest.raises(ValueError, match=message):
+        charts.histogram(samples, step=step, **TITLES)
+
+
 # --- arrows -------------------------------------------------------------------------------------
 
 

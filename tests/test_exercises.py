@@ -181,27 +181,46 @@ def test_nearest_tokens_right(table):
 WORDS = ["interest", "interesting", "uninterested", "embeddings", "heatmap"]
 
 
+PIECES = {"h", "he", "hed", "##d", "##ging", "##ed", "ging", "interest", "a"}
+
+
+def right(word):
+    return {"hedging": 2, "interest": 1}.get(word)
+
+
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("function", "words"),
     [
-        (lambda t: ..., "replace it"),
-        (lambda t: {w: len(t(w)["input_ids"]) for w in WORDS}, "Two too many"),
-        (lambda t: {w: len(w) for w in WORDS}, "letters"),
-        (lambda t: dict.fromkeys(WORDS, 1), "Not every word"),
-        (lambda t: {w: t.tokenize(w) for w in WORDS}, "whole number"),
-        (lambda t: {"bank": 1}, "exactly these words"),
-        (lambda t: {**{w: len(t.tokenize(w)) for w in WORDS}, "heatmap": 2}, "'heatmap'"),
+        (lambda word: ..., "returns nothing yet"),
+        (lambda word: None, "returns nothing yet"),
+        (lambda word: {}[word], "stopped with KeyError"),
+        (lambda word: [2], "one whole number"),
+        (lambda word: right(word) and right(word) + 1, "Try every first piece"),
+        (lambda word: 1, "1 pieces cannot make it up, it takes 2"),
+        (lambda word: right(word) or 2, "has to be None, not 2"),
+        (lambda word: right(word) or {}[word], "stopped with KeyError"),
+        (5, "Give the function itself"),
     ],
 )
-def test_piece_mistakes(encoder, answer, words):
-    feedback = ex.check_pieces(answer(encoder.tokenizer), encoder.tokenizer, WORDS)
+def test_mistakes_in_counting_the_fewest_pieces(function, words):
+    feedback = ex.check_fewest(function, PIECES)
     assert not feedback.correct and words in feedback.message
 
 
-def test_pieces_right(encoder):
-    assert ex.check_pieces(
-        {w: len(encoder.tokenizer.tokenize(w)) for w in WORDS}, encoder.tokenizer, WORDS
-    ).correct
+def test_pieces_without_marks_inside_a_word_are_told_apart():
+    feedback = ex.check_fewest(
+        lambda word: {"hedging": 2}.get(word), {"hed", "ging", "##g", "##ing"}
+    )
+    assert "inside a word only pieces with ## count, and then 3" in feedback.message
+
+
+def test_the_fewest_pieces_are_recognised(encoder):
+    assert ex.check_fewest(right, PIECES).correct
+    known = encoder.tokenizer.get_vocab()
+    assert (
+        "2 pieces are enough, not 3"
+        in ex.check_fewest(lambda word: len(encoder.tokenizer.tokenize(word)), known).message
+    )
 
 
 def unit(v):

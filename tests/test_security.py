@@ -20,7 +20,7 @@ def test_no_code_of_the_series_loads_a_pickle_or_runs_what_a_model_brings():
     sources = {
         path: path.read_text(encoding="utf-8") for path in (PROJECT_ROOT / "helpers").rglob("*.py")
     }
-    for path in (PROJECT_ROOT / "notebooks").glob("*.ipynb"):
+    for path in (PROJECT_ROOT / "notebooks").rglob("*.ipynb"):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
         sources[path] = "\n".join(code)

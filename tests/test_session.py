@@ -14,6 +14,11 @@ def test_start_gives_the_console_and_one_status_line(capsys):
     assert alt.renderers.active == "offline"
 
 
+def test_a_folded_output_begins_with_a_line_that_shows_nothing_and_is_not_empty(capsys):
+    session.fold()
+    assert capsys.readouterr().out == " \n"
+
+
 def test_try_it_is_a_plain_call_when_nobody_sits_in_front():
     got = []
     session.try_it(lambda *texts: got.append(texts), "a", "b")

@@ -119,9 +119,11 @@ def test_learners_folders_are_made_once_and_closed_to_other_users(tmp_path):
     home = tmp_path / "learners"
     assert hub.prepare(home, ["ada"]) == 0
     work = home / "ada" / "notebooks" / "02_input_embeddings.ipynb"
-    work.write_text("changed", encoding="utf-8")
+    notebook = nbformat.read(work, as_version=4)
+    notebook.cells[1].source = "# changed"
+    nbformat.write(notebook, work)
     assert hub.prepare(home, ["ada", "bob"]) == 1
-    assert work.read_text(encoding="utf-8") == "changed"
+    assert nbformat.read(work, as_version=4).cells[1].source == "# changed"
     if os.name != "nt":
         assert {path.stat().st_mode & 0o077 for path in home.iterdir()} == {0}
 

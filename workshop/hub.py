@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import os
 import re
@@ -20,14 +21,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 
 import psutil
 
 from helpers import PROJECT_ROOT
+from helpers.execute import NOTEBOOKS
 
 from . import confine
+from .copy import Update
 
 HERE = PROJECT_ROOT / "workshop"
 VENV = PROJECT_ROOT / ".venv-hub"
@@ -198,14 +201,28 @@ def password(length: int) -> str:
 
 
 def put_notebooks(folder: Path) -> None:
-    """Give a learner working copies of the notebooks; one that is there stays."""
-    if not folder.exists():
-        ignore = shutil.ignore_patterns(".ipynb_checkpoints", "ruff.toml")
-        shutil.copytree(PROJECT_ROOT / "notebooks", folder, ignore=ignore)
+    """Give a learner working copies of the notebooks, or update them.
+
+    Raises:
+        CannotStart: a copy cannot be written or read; the lines above say which.
+    """
+    folder.mkdir(exist_ok=True)
+    update = Update(NOTEBOOKS, folder)
+    with redirect_stdout(io.StringIO()):
+        update.run()
+    if update.failed:
+        raise CannotStart(
+            f"not all notebooks in {folder} could be updated; the lines above say why. "
+            "Mend or move that folder, then type this command again."
+        )
 
 
 def prepare(home: Path, names: Sequence[str]) -> int:
-    """Make the folder of each learner, readable by nobody else; returns how many were there."""
+    """Make the folder of each learner, readable by nobody else; returns how many were there.
+
+    Raises:
+        CannotStart: a learner's notebooks cannot be written.
+    """
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
     (home / ".hub").mkdir(mode=0o700, exist_ok=True)

@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from ..device import batches, give_back_memory
+from ..language import translated as _
 from ..similarity import cosine_matrix
 from ..tokens import check_texts
 
@@ -185,31 +186,41 @@ def similarity(
 
 
 def _check_shared_context(queries: Any, documents: Any) -> None:
-    advice = (
-        "Encode both with the same model and context, "
-        "or pass mixed_contexts=True to compare them anyway."
+    advice = _(
+        "Encode both with the same model and context, or pass "
+        "mixed_contexts=True to compare them anyway."
     )
     for name, side in (("queries", queries), ("documents", documents)):
         if getattr(side, "context", UNKNOWN) == UNKNOWN:
             reason = (
-                "vectors of different contexts were joined."
+                _("vectors of different contexts were joined.")
                 if isinstance(side, Vectors)
-                else "a plain array; were they encoded by another model?"
+                else _("a plain array; were they encoded by another model?")
             )
-            raise ValueError(f"{name} carry no context: {reason} {advice}")
+            raise ValueError(
+                _("{name} carry no context: {reason} {advice}").format(
+                    name=name, reason=reason, advice=advice
+                )
+            )
     # a context belongs to one model; without one, the models have to be compared
     same_model = queries.model == documents.model != UNKNOWN
     if queries.context != documents.context or (queries.context == NO_CONTEXT and not same_model):
         raise ValueError(
-            f"queries were encoded {_how(queries)}, documents {_how(documents)}: "
-            f"such vectors do not belong together. {advice}"
+            _(
+                "queries were encoded {asked}, documents {found}: such vectors do not "
+                "belong together. {advice}"
+            ).format(asked=_how(queries), found=_how(documents), advice=advice)
         )
 
 
 def _how(vectors: Vectors) -> str:
-    model = "an unknown model" if vectors.model == UNKNOWN else vectors.model
+    model = _("an unknown model") if vectors.model == UNKNOWN else vectors.model
     without = vectors.context == NO_CONTEXT
-    return f"by {model} " + ("without a context" if without else f"in context {vectors.context}")
+    return _("by {model} ").format(model=model) + (
+        _("without a context")
+        if without
+        else _("in context {context}").format(context=vectors.context)
+    )
 
 
 class Stage(NamedTuple):
@@ -266,10 +277,10 @@ class ContextualEncoder(nn.Module, ABC):
         """In words, about how long `texts` passages take."""
         seconds = texts * self.seconds_per_text()
         if seconds > 5400:
-            return f"{seconds / 3600:.0f} hours"
+            return _("{seconds:.0f} hours").format(seconds=seconds / 3600)
         if seconds > 90:
-            return f"{seconds / 60:.0f} minutes"
-        return f"{seconds:.0f} seconds"
+            return _("{seconds:.0f} minutes").format(seconds=seconds / 60)
+        return _("{seconds:.0f} seconds").format(seconds=seconds)
 
     @property
     def device(self) -> torch.device:
@@ -318,14 +329,18 @@ class ContextualEncoder(nn.Module, ABC):
         texts = check_texts(texts)
         names = [str(i) for i in (ids if ids is not None else range(len(texts)))]
         if len(names) != len(texts):
-            raise ValueError(f"{len(texts)} texts but {len(names)} ids; give one id per text")
+            raise ValueError(
+                _("{texts} texts but {names} ids; give one id per text").format(
+                    texts=len(texts), names=len(names)
+                )
+            )
         if not texts:
             raise ValueError(
-                "A context needs at least one document. Without any, pass context=None."
+                _("A context needs at least one document. Without any, pass context=None.")
             )
         size = self.config.transductive_corpus_size if size is None else size
         if size < 1:
-            raise ValueError(f"size must be at least 1, got {size}")
+            raise ValueError(_("size must be at least 1, got {size}").format(size=size))
         chosen = _sample(len(texts), size, seed)
         sample = [self.prompts["document"] + texts[i] for i in chosen]
         vectors = in_batches(
@@ -334,7 +349,7 @@ class ContextualEncoder(nn.Module, ABC):
             self,
             batch_size=batch_size,
             precision=precision,
-            progress="stage 1" if progress else None,
+            progress=_("stage 1") if progress else None,
         )
         tokens = self._context_tokens(sample)
         return Context(vectors, tuple(names[i] for i in chosen), self.name, tokens)
@@ -387,8 +402,10 @@ class ContextualEncoder(nn.Module, ABC):
     ) -> Vectors:
         if context is not None and context.model != self.name:
             raise ValueError(
-                f"this context was made by {context.model}; "
-                "make one with this model: embed_context(texts)"
+                _(
+                    "this context was made by {model}; make one with this model: "
+                    "embed_context(texts)"
+                ).format(model=context.model)
             )
         prompted = [self.prompts[kind] + text for text in check_texts(texts)]
         vectors = in_batches(
@@ -397,7 +414,7 @@ class ContextualEncoder(nn.Module, ABC):
             self,
             batch_size=batch_size,
             precision=precision,
-            progress="stage 2" if progress else None,
+            progress=_("stage 2") if progress else None,
         )
         unit = nn.functional.normalize(vectors, dim=1, out=vectors).numpy()
         return Vectors(unit, NO_CONTEXT if context is None else context.name, self.name)
@@ -429,7 +446,11 @@ def in_batches(
         ValueError: the precision is not known.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r} is not known; choose one of {PRECISIONS}")
+        raise ValueError(
+            _("precision {precision!r} is not known; choose one of {precisions}").format(
+                precision=precision, precisions=PRECISIONS
+            )
+        )
     narrow = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16")
     bar = tqdm(total=len(texts), desc=progress, unit="text", disable=progress is None)
     vectors = torch.empty(len(texts), model.dimension)

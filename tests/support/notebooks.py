@@ -47,8 +47,15 @@ def pictures(notebook):
 
 
 def pictures_without_words(notebook):
-    """Cells that show a picture without a description, or with a short one."""
-    return [name for name, description in pictures(notebook) if len(description) < 60]
+    """Cells that show a picture without a description, or with a short one.
+
+    A Chinese character says about as much as three letters, and is counted as two.
+    """
+
+    def length(text):
+        return sum(2 if sign > "\u2e80" else 1 for sign in text)
+
+    return [name for name, description in pictures(notebook) if length(description) < 60]
 
 
 def pages_that_ask_a_server(notebook):

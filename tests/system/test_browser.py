@@ -173,7 +173,7 @@ class Lesson:
             for cell in self.stored.cells
             if cell.metadata.get("jupyter", {}).get("outputs_hidden")
         ]
-        self.folded = None
+        self.folded, self.previews = None, []
 
     def open(self, theme="Light", zoom=1):
         """A new tab on the same kernel, with the outputs of predictions unfolded."""
@@ -199,6 +199,9 @@ class Lesson:
         if self.folded is None:
             placeholders = [(name, ".jp-OutputPlaceholder") for name in self.predicted]
             self.folded = [n for n, place in placeholders if self.cell(n).locator(place).count()]
+            self.previews = [
+                self.cell(n).locator(".jp-PlaceholderText").inner_text() for n in self.folded
+            ]
         self.page.evaluate("jupyterapp.commands.execute('notebook:show-all-cell-outputs')")
 
     def run_all(self):
@@ -399,12 +402,13 @@ def test_exercises_answer_the_starter_and_unfold_their_hints(lesson):
 
 def test_the_answer_to_a_prediction_is_folded_when_a_notebook_is_opened(lesson):
     assert len(lesson.predicted) >= 3 and lesson.folded == lesson.predicted
+    assert [preview.strip() for preview in lesson.previews] == [""] * len(lesson.folded)
 
 
 @pytest.mark.parametrize("lesson", PATHS[1:2], ids=["02"], indirect=True)
 def test_the_token_map_names_points_and_finds_tokens(lesson):
     before = lesson.light["token-map"]
-    cell, canvas = lesson.cell("token-map"), lesson.figure("token-map")
+    canvas = lesson.figure("token-map")
     box, tooltip = canvas.bounding_box(), lesson.page.locator("#vg-tooltip-element.visible")
     for step in range(0, 200, 2):  # from left to right through a part full of points
         lesson.page.mouse.move(box["x"] + box["width"] * 0.3 + step, box["y"] + box["height"] / 2)
@@ -415,17 +419,43 @@ def test_the_token_map_names_points_and_finds_tokens(lesson):
         r"token\s+\S+\s+id\s+\d+\s+kind\s+(word|continuation|special)", tooltip.inner_text().strip()
     )
     lesson.page.mouse.move(0, 0)
-    search = cell.get_by_role("textbox", name="find token")
-    search.fill("river")
-    search.press("Enter")
-    cell.get_by_text("nearest to 'river': ").wait_for()
+    river = searched(lesson, "river", "nearest to 'river': ")
+    assert difference(river, before) > 0.001
+    assert difference(searched(lesson, "zzzz", "is not one of the 30,522 tokens"), river) < 0.001
+    special = searched(lesson, "[CLS]", "nearest to '[CLS]': ")
+    assert difference(special, river) > 0.001 < difference(special, before)
+    assert not lesson.cell("token-map").evaluate(CUT_OFF)
+    # the page is loaded again, the kernel lives on
+    lesson.open()
+    assert find_token(lesson).input_value() == "[CLS]"
+    lesson.page.wait_for_timeout(1000)
+    assert difference(lesson.picture("token-map", "again"), special) < 0.001
+    assert difference(searched(lesson, "river", "nearest to 'river': "), river) < 0.001
+    assert difference(searched(lesson, "interest", "nearest to 'interest': "), before) < 0.001
+
+
+def find_token(lesson):
+    return lesson.cell("token-map").get_by_role("textbox", name="find token")
+
+
+def searched(lesson, token, answer):
+    """The map after somebody has typed `token` and the answer has come."""
+    find_token(lesson).fill(token)
+    find_token(lesson).press("Enter")
+    lesson.cell("token-map").get_by_text(answer).wait_for()
     lesson.page.wait_for_timeout(1000)  # the rings follow
-    moved = difference(lesson.picture("token-map", "river"), before)
-    assert moved > 0.001
-    search.fill("zzzz")
-    search.press("Enter")
-    cell.get_by_text("is not one of the 30,522 tokens").wait_for()
-    assert not cell.evaluate(CUT_OFF)
+    return lesson.picture("token-map", re.sub(r"\W", "", token))
+
+
+@pytest.mark.parametrize("lesson", PATHS[1:2], ids=["02"], indirect=True)
+def test_the_maps_fit_beside_the_file_browser_at_1280_pixels(lesson):
+    lesson.page.set_viewport_size({**SCREEN, "width": 1280})
+    assert lesson.page.locator(".jp-FileBrowser").is_visible()
+    for name in ("token-map", "map-region"):
+        figure, room = lesson.figure(name), lesson.cell(name).locator(".jp-Cell-outputWrapper")
+        ends = [box["x"] + box["width"] for box in (figure.bounding_box(), room.bounding_box())]
+        assert ends[0] < ends[1], (name, ends)
+    lesson.page.set_viewport_size(SCREEN)
 
 
 def test_the_dark_theme_shows_the_same_charts(lesson):
