@@ -345,7 +345,9 @@ def running(
         confined = not confine.why_not()
         with warm_kernels(sockets, threads, log) as warm:
             url = f"http://{'127.0.0.1' if address == '0.0.0.0' else address}:{port}"  # noqa: S104
+            words = {"password": password(8), "admin_password": password(32)}
             settings = {
+                **words,
                 "hub": str(hub),
                 "home": str(home),
                 "address": address,
@@ -354,8 +356,6 @@ def running(
                 "proxy": [str(PROXY)],
                 "learners": list(names),
                 "admin": ADMIN,
-                "password": password(8),
-                "admin_password": password(32),
                 "warm": warm,
                 "command": server_command(home, confined=confined, kept=[sockets]),
                 "idle": IDLE_SERVER,
@@ -372,13 +372,12 @@ def running(
                     start_new_session=True,  # Ctrl+C comes here; this ends it
                 )
             try:
-                with process.stdin as pipe:
+                with process.stdin as pipe:  # type: ignore[union-attr]  # it is one
                     pipe.write(json.dumps(settings).encode())
                 _wait_until_up(process, url, log)
                 yield {
                     "url": url,
-                    "password": settings["password"],
-                    "admin_password": settings["admin_password"],
+                    **words,
                     "pid": str(process.pid),
                     "warm": warm,
                 }

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 
-c = get_config()  # noqa: F821  # JupyterHub provides it
+c = get_config()  # type: ignore[name-defined]  # noqa: F821  # JupyterHub provides it
 settings = json.load(sys.stdin)
 hub, home = Path(settings["hub"]), Path(settings["home"])
 

@@ -169,7 +169,10 @@ def serve(listener: socket.socket) -> Request:
                 pid = os.fork()
                 if pid == 0:
                     for other in [source, *(key.fileobj for key in waiting.get_map().values())]:
-                        os.close(other) if isinstance(other, int) else other.close()
+                        if isinstance(other, socket.socket):
+                            other.close()
+                        elif isinstance(other, int):
+                            os.close(other)
                     waiting.close()
                     return request
                 os.close(request.log)
