@@ -52,6 +52,8 @@ SERVER = {
         "allow_root": True,  # the hub itself has asked
     },
     "LabApp": {"extension_manager": "readonly"},  # no list of extensions from the network
+    # sockets in files: two learners' kernels cannot choose the same port, and nobody else gets there
+    "KernelManager": {"transport": "ipc" if sys.platform == "linux" else "tcp"},
     "MappingKernelManager": {"cull_idle_timeout": IDLE_KERNEL, "cull_interval": 60},
 }
 
@@ -270,18 +272,18 @@ def addresses(address: str) -> list[str]:
     return found or ["127.0.0.1"]
 
 
-def server_command(home: Path, *, confined: bool, kept: Sequence[Path]) -> list[str]:
+def server_command(home: Path, sockets: Path, *, confined: bool) -> list[str]:
     """What starts a learner's server, with `{home}` for the learner's folder."""
     server = str(VENV / "bin" / "jupyterhub-singleuser")
     if sys.platform != "linux":
         return [server]
     own_home = Path.home().resolve()
     hidden = [home] + [own_home] * (own_home != Path("/") and not home.is_relative_to(own_home))
-    visible = [*kept, PROJECT_ROOT, *map(Path, (sys.prefix, sys.base_prefix))]
+    visible = [sockets, PROJECT_ROOT, *map(Path, (sys.prefix, sys.base_prefix))]
     inside = [path for path in dict.fromkeys(visible) if path.is_relative_to(own_home)]
     options = [f"--hide={path}" for path in hidden]
     options += [f"--keep={path}" for path in dict.fromkeys([PROJECT_ROOT, *inside])]
-    options.append(f"--own={CACHE}")
+    options += [f"--own={CACHE}", f"--own={sockets / 'run'}"]
     how = options if confined else ["--open"]
     return [str(PYTHON), "-I", str(HERE / "confine.py"), "{home}", *how, "--", server]
 
@@ -340,8 +342,9 @@ def running(
     """
     hub = home / ".hub"
     log = hub / "hub.log"
-    with tempfile.TemporaryDirectory(prefix="workshop-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="hub-") as scratch:
         sockets = Path(scratch).resolve()
+        (sockets / "run").mkdir()
         confined = not confine.why_not()
         with warm_kernels(sockets, threads, log) as warm:
             url = f"http://{'127.0.0.1' if address == '0.0.0.0' else address}:{port}"  # noqa: S104
@@ -357,7 +360,8 @@ def running(
                 "learners": list(names),
                 "admin": ADMIN,
                 "warm": warm,
-                "command": server_command(home, confined=confined, kept=[sockets]),
+                "run": str(sockets / "run"),
+                "command": server_command(home, sockets, confined=confined),
                 "idle": IDLE_SERVER,
             }
             with log.open("ab") as messages:

@@ -36,8 +36,12 @@ class LearnerSpawner(SimpleLocalProcessSpawner):
         return super().start()
 
     def user_env(self, env):
-        own = {"TMPDIR": f"{self.home_dir}/.tmp", "WORKSHOP_WARM_KERNELS": settings["warm"]}
-        return {**super().user_env(env), **own}
+        return {
+            **super().user_env(env),
+            "TMPDIR": f"{self.home_dir}/.tmp",
+            "JUPYTER_RUNTIME_DIR": f"{settings['run']}/{self.user.name}",  # short: of sockets too
+            "WORKSHOP_WARM_KERNELS": settings["warm"],
+        }
 
 
 c.JupyterHub.bind_url = f"http://{settings['address']}:{settings['port']}"
