@@ -52,7 +52,7 @@ SERVER = {
         "allow_root": True,  # the hub itself has asked
     },
     "LabApp": {"extension_manager": "readonly"},  # no list of extensions from the network
-    # sockets in files: two learners' kernels cannot choose the same port, and nobody else gets there
+    # sockets in files: two learners' kernels cannot choose the same port, nor others reach them
     "KernelManager": {"transport": "ipc" if sys.platform == "linux" else "tcp"},
     "MappingKernelManager": {"cull_idle_timeout": IDLE_KERNEL, "cull_interval": 60},
 }

@@ -317,6 +317,7 @@ def measure(count: int, notebook: str, spread: float, limit: float, port: int) -
                     visit,
                     (browser, access["password"], notebook, one),
                 )
+                learner.daemon = True
                 learner.start()
                 learners.append(learner)
             for learner in learners:
