@@ -291,7 +291,7 @@ def test_a_learner_cannot_read_what_another_has(room, cells):
     assert cells.run(f"open({str(home / '.hub' / 'hub.sqlite')!r})") == "FileNotFoundError"
     assert cells.run(f"open({str(hub.PROJECT_ROOT / 'README.md')!r}, 'a')") == "OSError"
     servers = [p.pid for p in family(room.process.pid) if "singleuser" in " ".join(p.cmdline())]
-    assert len(servers) == 2
+    assert len(servers) >= 2
     tried = f"""if True:
         opened = 0
         for pid in {servers}:

@@ -136,13 +136,13 @@ class Browser:
             self.open(urllib.parse.urljoin(self.url, script.decode()))
 
     def call(self, path: str, data: Any = None) -> Any:
-        """An answer of the learner's server, from JSON."""
+        """An answer of the learner's server, from JSON; None if it says nothing more."""
         token = {"X-XSRFToken": self.token(f"/user/{self.name}/")}
         body = None if data is None else json.dumps(data).encode()
         _, text = self.open(
             f"{self.own}/api/{path}", body, **{**token, "Content-Type": "application/json"}
         )
-        return json.loads(text)
+        return json.loads(text) if text else None
 
     def start_kernel(self, path: str, kernel: str = "python3") -> str:
         """Open a notebook with a kernel; returns the kernel's id."""
