@@ -305,8 +305,13 @@ def targets(path: Path) -> Iterator[str]:
     else:
         texts = [path.read_text(encoding="utf-8")]
     found: list[str] = []
+
+    def note(part: str) -> str:
+        found.extend(match[1] for match in LINK.findall(part))
+        return part
+
     for text in texts:
-        outside_code(text, lambda part: found.extend(m[1] for m in LINK.findall(part)) or part)
+        outside_code(text, note)
     yield from (t for t in found if not is_outside(t) and not t.startswith("#"))
 
 
