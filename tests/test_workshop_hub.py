@@ -16,8 +16,8 @@ import pytest
 from playwright import sync_api as playwright
 
 from helpers.execute import NOTEBOOKS
+from tests.support.browser import SHOTS, launch
 from tests.support.processes import family, run_python, started_python, survivors, wait_until
-from tests.system.test_browser import SHOTS, launch
 from workshop import confine, hub, load
 
 WITHOUT = "" if hub.is_installed() else "no .venv-hub: python run.py workshop hub --install-only"
