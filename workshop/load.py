@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -411,6 +412,7 @@ def main(arguments: list[str]) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = hub.kernel_threads(max(options.learners))  # for one learner too: to be compared
     rows: list[Row] = []
+    signal.signal(signal.SIGTERM, hub.stopped)
     try:
         hub.set_up()
         for count in sorted({1, *options.learners}):
