@@ -16,8 +16,8 @@ import pytest
 from playwright import sync_api as playwright
 
 from helpers.execute import NOTEBOOKS
+from tests.support.browser import SHOTS, launch
 from tests.support.processes import family, run_python, started_python, survivors, wait_until
-from tests.system.test_browser import SHOTS, launch
 from workshop import confine, hub, load
 
 WITHOUT = "" if hub.is_installed() else "no .venv-hub: python run.py workshop hub --install-only"
@@ -390,8 +390,8 @@ def test_ctrl_c_ends_all_and_the_next_start_takes_up_the_folders(tmp_path):
     for times in range(2):
         for one in start(home, tmp_path / "said"):
             assert (f"Folders used again: {3 * times}" in one.said) == bool(times)
-            learner = one.learner("learner01")
             if times == 0:
+                learner = one.learner("learner01")
                 first = one.password
                 warm = [
                     p for p in family(one.process.pid) if "workshop.warm_kernels" in p.cmdline()

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -290,7 +291,7 @@ class Watch(threading.Thread):
             self.swap = max(self.swap, (psutil.swap_memory().used - self.swap_before) / MB)
 
 
-def measure(count: int, notebook: str, spread: float, limit: float, port: int) -> Row:
+def measure(count: int, notebook: str, spread: float, limit: float, port: int, threads: int) -> Row:
     """One hub, `count` learners on it, one row of the table.
 
     Raises:
@@ -300,7 +301,6 @@ def measure(count: int, notebook: str, spread: float, limit: float, port: int) -
     with tempfile.TemporaryDirectory(prefix="load-") as folder:
         home = Path(folder).resolve() / "learners"
         hub.prepare(home, [*names, hub.ADMIN])
-        threads = hub.kernel_threads(count)
         with hub.running(home, names, port=port, threads=threads) as access:
             family = psutil.Process().children(recursive=True)
             before = cpu_seconds(family)
@@ -410,14 +410,16 @@ def main(arguments: list[str]) -> int:
         parser.error(f"--limit takes up to {MOST_SECONDS} seconds, and --over less than that")
     (path,) = choose([options.notebook])
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = hub.kernel_threads(max(options.learners))  # for one learner too: to be compared
     rows: list[Row] = []
+    signal.signal(signal.SIGTERM, hub.stopped)
     try:
         hub.set_up()
         for count in sorted({1, *options.learners}):
             print(f"load: {count} of {path.name} ...", flush=True)
             hub.refuse_taken("127.0.0.1", options.port)
             spread = options.over if count > 1 else 0
-            row = measure(count, path.name, spread, options.limit, options.port)
+            row = measure(count, path.name, spread, options.limit, options.port, threads)
             rows.append(row)
             row.ratio = row.last_worst / (count * rows[0].cpu_seconds / (cores or 1))
             print(table([row]).splitlines()[-1], *row.failures[:5], sep="\n", flush=True)
