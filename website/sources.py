@@ -130,6 +130,9 @@ class Sources:
             target.parent.mkdir(parents=True, exist_ok=True)
             if path.is_file():
                 shutil.copyfile(path, target)
+            else:
+                shutil.copytree(path, target)
+                (target / "README.md").write_text(listing(path), encoding="utf-8")
 
     def contents(self) -> str:
         """The table of contents of the sidebar: the notebooks, then all other pages."""
@@ -151,8 +154,7 @@ class Sources:
             if is_outside(target) or target.startswith("#"):
                 return match[0]
             there = self.resolve(path, target)
-            if there.is_dir():
-                return match[0]
+            there = there / "README.md" if there.is_dir() else there  # see `listing`
             _, sign, anchor = target.partition("#")
             if there.suffix in PAGES:
                 page = self.place(there)
@@ -283,6 +285,12 @@ def json_script(**values: Any) -> str:
     """Values for a page's scripts; `</script>` in a text would end the element."""
     text = json.dumps(values, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json">{text}</script>'
+
+
+def listing(folder: Path) -> str:
+    """A page for a folder that has none: links to its files."""
+    files = "".join(f"- [{path.name}]({quote(path.name)})\n" for path in sorted(folder.iterdir()))
+    return f"---\norphan: true\n---\n# {folder.name}\n\n{files}"
 
 
 def without_blank_line(cell: Any) -> None:
