@@ -13,8 +13,9 @@
 
 The environment is `.venv` next to this file; nothing else on the machine changes. It is installed
 when it is missing, and again when requirements.txt or pyproject.toml changes; after that no network
-is needed. `quick`, `tests`, `benchmarks` and `site` need a little more, listed in tests/requirements.txt,
-and install it the first time you run one of them. With a folder wheels/ beside this file, which
+is needed. `quick`, `tests`, `benchmarks` and `site` need a little more, listed in
+tests/requirements.txt, and install it the first time you run one of them; `tests` also makes the
+hub's environment, `.venv-hub`. With a folder wheels/ beside this file, which
 `python run.py workshop bundle` makes, it installs from there, without a network.
 """
 
@@ -263,6 +264,8 @@ def main():
         install(requirements)
     if command == "repair":
         sys.exit(call([PYTHON, "-m", "helpers.doctor"]))
+    if command == "tests":  # a hub of their own; without Node.js the tests that need it are skipped
+        call([PYTHON, "-m", "workshop", "hub", "--install-only"])
     if command == "quick" and not any(Path(a.partition("::")[0]).exists() for a in arguments):
         arguments += ["tests", "helpers"]  # not the notebooks, which nbval would run
     try:

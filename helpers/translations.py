@@ -8,8 +8,11 @@ Without an option: check the catalogues, make `notebooks/zh/*.ipynb` and run the
 With `--new`: write the skeleton of a catalogue, or add the cells that are missing or have changed;
 their English text stands above them as a comment, to be removed when they are translated.
 With `--text`: only put changed Chinese text into notebooks that have been run.
-With `--check`: list what is wrong and change nothing; without names, messages and figures too.
-With `--messages`: bring `helpers/locale` up to date with the sources.
+With `--check`: list what is wrong and change nothing; without names, messages, figures
+and diagrams too.
+With `--pages`: as `--new`, for pages with a Chinese edition beside them, `NAME.zh.md`. It is
+its own catalogue, its headers are comments; links in it may lead to Chinese files.
+With `--messages`: bring `helpers/locale` and `notebooks/images/zh` up to date.
 """
 
 from __future__ import annotations
@@ -19,21 +22,25 @@ import hashlib
 import posixpath
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import execute, files, messages
+from . import PROJECT_ROOT, execute, files, messages
 from .wording import CODE, LINK, lost, wording
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 EDITION = "zh"
+PAGES = ("README.md", "models/mini-cde/README.md", "workshop/handout.md")
 HEADER = re.compile(r"^<!-- cell: (\S+) sha256: ([0-9a-f]{16}) -->$", re.M)
 #: A cell that waits for its translation: the English text, above the Chinese one if there is any.
 PENDING = re.compile(r"^<!-- english\n(.*?)\n-->\n?", re.M | re.S)
+#: A text of a diagram that has letters, between its tags.
+SVG_TEXT = re.compile(r"(?<=>)[^<>\n]*[A-Za-z][^<>\n]*(?=<)")
 
 
 # --- catalogues ---------------------------------------------------------------------------------
@@ -72,6 +79,49 @@ def edition_of(source: Path) -> Path:
     return source.parent / EDITION / source.name
 
 
+def page_of(source: Path) -> Path:
+    """Where the Chinese edition of an English page stands; it is its own catalogue."""
+    return source.with_suffix(f".{EDITION}.md")
+
+
+def sections(text: str) -> dict[str, str]:
+    """The parts of a page, by the anchor of their heading; before the first one: `opening`.
+
+    >>> sections("# A page\\n\\nWords.\\n\\n## Two commands\\n\\nMore.\\n")
+    {'opening': '# A page\\n\\nWords.', 'two-commands': '## Two commands\\n\\nMore.'}
+    """
+    text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.S)  # a model card's metadata
+    opening, *parts = re.split(r"^(?=## )", text, flags=re.M)
+    found = {"opening": opening.strip()}
+    for part in parts:
+        heading = part.partition("\n")[0].removeprefix("## ").lower()
+        found[re.sub(r"[^a-z0-9]+", "-", heading).strip("-")] = part.strip()
+    return found
+
+
+def cells_of(source: Path) -> dict[str, str]:
+    """What there is to translate: a notebook's Markdown cells, or the sections of a page."""
+    import nbformat
+
+    if source.suffix == ".md":
+        return sections(source.read_text(encoding="utf-8"))
+    cells = nbformat.read(source, as_version=4).cells
+    return {cell.id: cell.source for cell in cells if cell.cell_type == "markdown"}
+
+
+def to_english(text: str) -> str:
+    """The text with links to Chinese files as links to the English ones.
+
+    >>> to_english("[1](notebooks/zh/01_a.ipynb), [card](models/README.zh.md)")
+    '[1](notebooks/01_a.ipynb), [card](models/README.md)'
+    """
+
+    def move(match: re.Match[str]) -> str:
+        return match.group().replace(f"/{EDITION}/", "/").replace(f".{EDITION}.md", ".md")
+
+    return LINK.sub(move, text)
+
+
 def read(text: str) -> dict[str, Entry]:
     """A catalogue: cell id -> entry.
 
@@ -92,14 +142,13 @@ def read(text: str) -> dict[str, Entry]:
     return entries
 
 
-def skeleton(notebook: NotebookNode, entries: dict[str, Entry]) -> str:
-    """A catalogue in the notebook's order: what is there, and what waits for its translation.
+def skeleton(cells: dict[str, str], entries: dict[str, Entry]) -> str:
+    """A catalogue in the order of the English cells: what is there, and what is to translate.
 
     A cell whose English text has changed keeps its Chinese text below the new English one. A cell
-    that the notebook no longer has goes to the end.
+    that the English edition no longer has goes to the end.
     """
     parts = []
-    cells = {cell.id: cell.source for cell in notebook.cells if cell.cell_type == "markdown"}
     for name, source in cells.items():
         entry = entries.get(name, Entry("", ""))
         waits = entry.pending or entry.digest != digest(source) or not entry.text
@@ -112,26 +161,23 @@ def skeleton(notebook: NotebookNode, entries: dict[str, Entry]) -> str:
 
 
 def faults(source: Path) -> Iterator[str]:
-    """What is wrong with the catalogue of an English notebook; nothing if there is none."""
-    import nbformat
-
-    path = catalogue_of(source)
+    """What is wrong with the Chinese text of a notebook or page; nothing if there is none."""
+    is_page = source.suffix == ".md"
+    path = page_of(source) if is_page else catalogue_of(source)
     if not path.is_file():
         return
-    renew = f"python run.py translate --new {source.stem[:2]}"
+    chosen = "--pages" if is_page else f"--new {source.stem[:2]}"
+    renew = f"python run.py translate {chosen}"
+    again = "" if is_page else f", then run: python run.py translate --text {source.stem[:2]}"
     try:
         entries = read(path.read_text(encoding="utf-8"))
     except ValueError as error:
         yield f"{path.name}: {error}. Repair it by hand"
         return
-    cells = {
-        cell.id: cell.source
-        for cell in nbformat.read(source, as_version=4).cells
-        if cell.cell_type == "markdown"
-    }
+    cells = cells_of(source)
     for name in entries:
         if name not in cells:
-            yield f"{path.name}, cell {name}: orphan, the notebook has no such cell. Remove it"
+            yield f"{path.name}, cell {name}: orphan, the English edition has none. Remove it"
     for name, english in cells.items():
         where = f"{path.name}, cell {name}"
         entry = entries.get(name)
@@ -142,9 +188,9 @@ def faults(source: Path) -> Iterator[str]:
         elif entry.pending or not entry.text:
             yield f"{where}: not translated. Write the Chinese text and remove the English comment"
         else:
-            again = f"Correct it, then run: python run.py translate --text {source.stem[:2]}"
-            for what in lost(english, entry.text) + wording(english, entry.text):
-                yield f"{where}: {what}. {again}"
+            both = [to_english(text) if is_page else text for text in (english, entry.text)]
+            for what in lost(*both) + wording(*both):
+                yield f"{where}: {what}. Correct it{again}"
 
 
 # --- notebooks ------------------------------------------------------------------------------------
@@ -241,6 +287,45 @@ def check(chosen: list[Path]) -> list[str]:
     return found
 
 
+def pages() -> list[Path]:
+    """The English pages that have a Chinese edition beside them."""
+    return [PROJECT_ROOT / name for name in PAGES]
+
+
+# --- diagrams -------------------------------------------------------------------------------------
+
+
+def diagrams() -> Iterator[tuple[Path, str, list[str]]]:
+    """Where each Chinese diagram stands, its text, and the English words that have no Chinese."""
+    folder = execute.NOTEBOOKS / "images"
+    known = tomllib.loads((folder / EDITION / "words.toml").read_text(encoding="utf-8"))
+    words = known["words"] | {text: text for text in known["keep"]}
+    for path in sorted(folder.glob("*.svg")):
+        english = path.read_text(encoding="utf-8")
+        unknown = [text for text in SVG_TEXT.findall(english) if text not in words]
+        chinese = SVG_TEXT.sub(lambda match: words.get(match.group(), match.group()), english)
+        yield folder / EDITION / path.name, chinese, unknown
+
+
+def diagram_faults() -> Iterator[str]:
+    """Words of diagrams that are not translated, or badly; files that are not made from them."""
+    folder = execute.NOTEBOOKS / "images"
+    said: set[str] = set()
+    for path, chinese, unknown in diagrams():
+        said.update(SVG_TEXT.findall((folder / path.name).read_text(encoding="utf-8")))
+        for text in unknown:
+            yield f"images/zh/words.toml: {path.name} says {text!r}. Add its Chinese words"
+        if not path.is_file() or path.read_text(encoding="utf-8") != chinese:
+            yield f"images/zh/{path.name}: outdated. Run: python run.py translate --messages"
+    known = tomllib.loads((folder / EDITION / "words.toml").read_text(encoding="utf-8"))
+    for text in [*known["words"], *known["keep"]]:
+        if text not in said:
+            yield f"images/zh/words.toml, {text!r}: no diagram says it. Remove it"
+    for english, chinese in known["words"].items():
+        for what in lost(english, chinese) + wording(english, chinese):
+            yield f"images/zh/words.toml, {english!r}: {what}"
+
+
 # --- the command ----------------------------------------------------------------------------------
 
 
@@ -249,15 +334,18 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.messages:
         print(f"helpers.po: {messages.renew()} messages to translate")
+        for path, chinese, _unknown in diagrams():
+            files.write_whole(path, chinese.encode())
         return 0
     chosen = execute.choose(options.notebooks)
-    if options.new:
-        _prepare(chosen)
+    if options.new or options.pages:
+        _prepare(pages() if options.pages else chosen)
         return 0
     if options.check:
         found = check(chosen)
         if not options.notebooks:
-            found += [*messages.faults(), *messages.figure_faults()]
+            found += [fault for page in pages() for fault in faults(page)]
+            found += [*messages.faults(), *messages.figure_faults(), *diagram_faults()]
     else:
         translated = [source for source in chosen if catalogue_of(source).is_file()]
         found = [fault for source in translated for fault in faults(source)]
@@ -277,19 +365,18 @@ def _parser() -> argparse.ArgumentParser:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--check", action="store_true", help="only list what is wrong")
     how.add_argument("--new", action="store_true", help="add what has no translation to catalogues")
-    how.add_argument("--messages", action="store_true", help="renew the catalogue of messages")
+    how.add_argument("--pages", action="store_true", help="the same for README.zh.md and others")
+    how.add_argument("--messages", action="store_true", help="renew messages and diagrams")
     how.add_argument("--text", action="store_true", help="only put the Chinese text in, do not run")
     return parser
 
 
 def _prepare(chosen: list[Path]) -> None:
     """Write the skeletons of catalogues; what is translated in them stays."""
-    import nbformat
-
     for source in chosen:
-        path = catalogue_of(source)
+        path = page_of(source) if source.suffix == ".md" else catalogue_of(source)
         entries = read(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        text = skeleton(nbformat.read(source, as_version=4), entries)
+        text = skeleton(cells_of(source), entries)
         files.write_whole(path, text.encode())
         print(f"{path.name}: {len(PENDING.findall(text))} cells to translate")
 

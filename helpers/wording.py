@@ -140,7 +140,7 @@ def _says(term: str, english: str) -> bool:
     (False, False)
     """
     ending = r"(?:s|es)?(?![\w@(\[-]|\.\w|')" if term[-1].isalnum() else ""
-    return bool(re.search(rf"(?<![\w.\['-]){re.escape(term)}{ending}", english, re.I))
+    return bool(re.search(rf"(?<![\w.=\['-]){re.escape(term)}{ending}", english, re.I))
 
 
 def places(text: str) -> Counter[str]:

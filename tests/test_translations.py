@@ -48,6 +48,19 @@ def edit(path, old, new):
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
+@pytest.fixture
+def diagram(folder):
+    """A diagram and its Chinese edition, in order."""
+    (folder / "images" / "zh").mkdir(parents=True)
+    svg = "<svg><text>one token</text><text>bank</text><text>1</text></svg>"
+    (folder / "images" / "a.svg").write_text(svg, encoding="utf-8")
+    words = 'keep = ["bank"]\n[words]\n"one token" = "一个词元"\n'
+    (folder / "images" / "zh" / "words.toml").write_text(words, encoding="utf-8")
+    for path, chinese, _ in translations.diagrams():
+        path.write_text(chinese, encoding="utf-8")
+    return folder / "images"
+
+
 def reported():
     return "\n".join(translations.check(translations.sources()))
 
@@ -55,6 +68,12 @@ def reported():
 @pytest.mark.gate
 def test_the_chinese_edition_is_up_to_date():
     faults = translations.check(translations.sources())
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.gate
+def test_the_chinese_diagrams_are_made_from_the_english_ones():
+    faults = list(translations.diagram_faults())
     assert not faults, "\n".join(faults)
 
 
@@ -211,3 +230,25 @@ def test_a_missing_an_orphan_and_an_incomplete_edition_are_reported(folder):
     assert "zh/07_x.ipynb: orphan" in reported()
     (folder / "zh" / "07_x.ipynb").unlink()
     assert not reported(), "a notebook without a catalogue has no Chinese edition"
+
+
+def test_a_diagram_has_the_chinese_words_and_keeps_the_rest(diagram):
+    assert not list(translations.diagram_faults())
+    text = (diagram / "zh" / "a.svg").read_text(encoding="utf-8")
+    assert text == "<svg><text>一个词元</text><text>bank</text><text>1</text></svg>"
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "verdict"),
+    [
+        ("a.svg", "one token", "two tokens", "a.svg says 'two tokens'. Add its Chinese words"),
+        ("a.svg", "one token", "two tokens", "'one token': no diagram says it. Remove it"),
+        ("a.svg", ">1<", ">2<", "images/zh/a.svg: outdated"),
+        ("zh/words.toml", "一个词元", "一个标记", "'标记' for 'token'"),
+        ("zh/words.toml", "一个词元", "1 个词元，2 种", "number '2' is not in the English text"),
+        ("zh/a.svg", "一个词元", "一个词", "images/zh/a.svg: outdated"),
+    ],
+)
+def test_a_fault_of_a_diagram_is_reported(diagram, name, old, new, verdict):
+    edit(diagram / name, old, new)
+    assert verdict in "\n".join(translations.diagram_faults())

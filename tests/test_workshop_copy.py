@@ -737,6 +737,17 @@ def test_a_second_command_says_that_all_is_up_to_date(copies):
     assert len(lines) >= 4 and all(line.endswith(": up to date") for line in lines)
 
 
+def test_the_chinese_edition_is_copied_beside_it_and_updated_with_it_from_then_on(tmp_path):
+    done = run_python("-m", "workshop", "copy", tmp_path, "--chinese")
+    assert done.returncode == 0, done.stderr
+    for original in (NOTEBOOKS / "zh").glob("*.ipynb"):
+        mine = nbformat.read(tmp_path / "zh" / original.name, as_version=4)
+        assert mine.cells == nbformat.read(original, as_version=4).cells
+    assert (tmp_path / "images" / "03-attention.svg").is_file(), "links lead to ../images"
+    again = run_python("-m", "workshop", "copy", tmp_path)
+    assert again.stdout.count(": up to date") == 8
+
+
 def test_every_link_of_a_copy_in_the_default_place_leads_somewhere(copies):
     """Beside the originals, `../` leads to the same folders; the rest has to be copied."""
     beside = PROJECT_ROOT / copy.DEFAULT

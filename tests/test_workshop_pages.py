@@ -91,8 +91,10 @@ def texts(function):
     """The pieces of text in what a function says, without its docstring and single words."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     said = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-    pieces = [text for text in said if isinstance(text, str) and len(text.split()) > 1]
-    return [piece.strip() for piece in pieces if piece != ast.get_docstring(tree.body[0], False)]
+    written = ast.get_docstring(tree.body[0], False)
+    whole = [text for text in said if isinstance(text, str) and text != written]
+    pieces = [piece.strip() for text in whole for piece in re.split(r"\{[^{}]*\}", text)]
+    return [piece for piece in pieces if len(piece.split()) > 1]
 
 
 def test_every_hint_of_every_check_is_among_the_recorded_ones(series, recorded):
@@ -366,3 +368,22 @@ def test_a_page_fits_on_its_sheets_of_a4(name, sheets, tmp_path):
     pdf = printed.read_bytes()
     assert len(re.findall(rb"/Type\s*/Page\b(?!s)", pdf)) == sheets
     assert re.search(rb"/MediaBox \[0 0 59[45][.\d]* 84[12]", pdf)
+
+
+def test_the_chinese_sheet_has_the_same_exercises_in_chinese_words(made):
+    english, chinese = made["exercises-solved.html"], made["exercises-solved.zh.html"]
+    blocks = r"<pre[^>]*>.*?</pre>"
+    assert re.findall(blocks, chinese, re.S) == re.findall(blocks, english, re.S)
+    assert chinese.count("参考答案：") == english.count("Solution:") == 13
+    assert "Goal:" not in chinese and "hint" not in re.sub(blocks, "", chinese, flags=re.S)
+    assert '<html lang="zh">' in chinese and "<!-- cell" not in made["handout.zh.html"]
+
+
+def test_a_chinese_notebook_without_one_of_its_exercises_is_named(tmp_path):
+    lesson = lessons.read_all()[0]
+    path = tmp_path / lesson.path.name
+    (tmp_path / "zh").mkdir()
+    text = (lesson.path.parent / "zh" / lesson.path.name).read_text(encoding="utf-8")
+    (tmp_path / "zh" / path.name).write_text(text.replace("**目标：**", ""), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"zh/{path.name}: 4 exercises, and not as many"):
+        lessons.in_chinese(dataclasses.replace(lesson, path=path))

@@ -9,6 +9,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -93,14 +94,13 @@ def cached(name: str, make: Callable[[], bytes], *sources: Path) -> bytes:
 def vega() -> bytes:
     import vl_convert
 
-    return vl_convert.javascript_bundle(vl_version=VEGALITE).encode()
+    bundle = vl_convert.javascript_bundle(vl_version=VEGALITE)  # type: ignore[call-arg]
+    return bundle.encode()
 
 
 def vega_script() -> bytes:
     """Vega-Embed, Vega-Lite and Vega in one file."""
-    import vl_convert
-
-    made = cached(f"vega-{vl_convert.__version__}-{VEGALITE}.js", vega)
+    made = cached(f"vega-{version('vl-convert-python')}-{VEGALITE}.js", vega)
     return b"(() => {" + made + b"})();\n"  # its short names would clash with Sphinx's
 
 

@@ -17,7 +17,7 @@ html_theme_options = {
 }
 html_context = {"default_mode": "auto"}
 html_math_renderer = "mathml"
-html_static_path = ["static"]
+html_static_path = ["static", "../helpers/fonts/NotoSansSC.otf"]
 html_css_files = ["site.css"]
 html_js_files = [("site.js", {"defer": "defer"}), ("token-map.js", {"defer": "defer"})]
 html_use_index = False

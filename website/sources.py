@@ -28,6 +28,8 @@ PAGES = {".md", ".ipynb"}
 FENCE = re.compile(r"(^ *```.*?^ *```[ ]*$)", re.M | re.S)
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 CODE_SPAN = re.compile(r"(`[^`\n]+`)")
+#: The line that leads from one README to the other; the site has a switch on every page.
+LANGUAGES = re.compile(r"^\[English\]\(README\.md\) \| \[.*\]\(README\.zh\.md\)\n\n?", re.M)
 #: A cell that draws the map of all tokens: on the site the map is live.
 DRAWS_TOKEN_MAP = "token_map.show("  # noqa: S105
 
@@ -120,6 +122,7 @@ class Sources:
                 shutil.copyfile(path, extra / name)
             else:
                 text = without_front_matter(path.read_text(encoding="utf-8"))
+                text = LANGUAGES.sub("", text)
                 text = with_parts(self.with_links(text, name, path))
                 if name == "README.md":  # under the title, or it would be part of the last section
                     title, _, rest = text.lstrip().partition("\n")
@@ -311,10 +314,15 @@ def targets(path: Path) -> Iterator[str]:
         cells = nbformat.read(path, as_version=4).cells
         texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
     else:
-        texts = [path.read_text(encoding="utf-8")]
+        texts = [LANGUAGES.sub("", path.read_text(encoding="utf-8"))]
     found: list[str] = []
+
+    def note(part: str) -> str:
+        found.extend(match[1] for match in LINK.findall(part))
+        return part
+
     for text in texts:
-        outside_code(text, lambda part: found.extend(m[1] for m in LINK.findall(part)) or part)
+        outside_code(text, note)
     yield from (t for t in found if not is_outside(t) and not t.startswith("#"))
 
 

@@ -7,6 +7,8 @@ import sys
 COMMANDS: dict[str, str] = {
     "copy": "working copies of the notebooks, which updates of the series never destroy",
     "projector": "larger text in JupyterLab and in charts, for the back row",
+    "hub": "one machine for the room: JupyterHub for up to thirty learners",
+    "load": "the load test: how many learners this machine carries",
     "bundle": "a folder with all that learners install, for a room without a network",
     "pages": "pages to print: plan, answers, handout, exercises, helpers' sheet",
 }

@@ -22,6 +22,7 @@ from nbformat.v4.rwbase import rejoin_lines, split_lines
 
 from helpers import PROJECT_ROOT, files
 from helpers.execute import NOTEBOOKS, choose
+from helpers.translations import EDITION
 
 from .merge import COPY_KEY, Notebook, digest, merge
 
@@ -340,17 +341,28 @@ def main(arguments: list[str]) -> int:
         metavar="NOTEBOOK",
         help="copy these again, by name or number such as 02; yours gets another name",
     )
+    parser.add_argument(
+        "--chinese", action="store_true", help="the Chinese edition too, in a folder zh beside them"
+    )
     options = parser.parse_args(arguments)
     folder, series = (PROJECT_ROOT / options.folder).resolve(), NOTEBOOKS.resolve()
     if reason := _why_not(folder, series):
         parser.error(f"{folder} cannot hold the copies: {reason}. Name another: {DEFAULT}")
     fresh = [path.name for path in choose(options.fresh)] if options.fresh else []
-    update = Update(series, folder, dry_run=options.dry_run)
-    update.run(fresh)
-    if update.overwritten:
-        print(f"{RELOAD}\nFormer versions: {folder / BACKUP}")
+    updates = [Update(series, folder, dry_run=options.dry_run)]
+    if options.chinese or (folder / EDITION / ORIGINALS).is_dir():  # it was copied before
+        updates.append(Update(series / EDITION, folder / EDITION, dry_run=options.dry_run))
+    for update in updates:
+        if len(updates) > 1:
+            print(f"{update.folder.relative_to(folder.parent).as_posix()}:")
+        update.run(fresh)
+    if any(update.overwritten for update in updates):
+        print(
+            f"{RELOAD}\nFormer versions: {', '.join(str(one.folder / BACKUP) for one in updates)}"
+        )
+    failed = any(update.failed for update in updates)
     if options.dry_run:
         print("\nNothing was written.")
-    elif not update.failed:
+    elif not failed:
         print(f"\nOpen them: python run.py lab {options.folder}")
-    return int(update.failed)
+    return int(failed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nbformat
@@ -179,6 +179,33 @@ def read(path: Path) -> Lesson:
     if waiting is not None:
         raise ValueError(f"{waiting[0]}: a prediction without an answer")
     return Lesson(number, title, path, tuple(sections))
+
+
+def in_chinese(lesson: Lesson) -> Lesson:
+    """The lesson's title and exercises in the words of the Chinese edition, and nothing else.
+
+    Raises:
+        ValueError: the Chinese notebook lacks an exercise or one of its parts.
+    """
+    path = lesson.path.parent / "zh" / lesson.path.name
+    cells = nbformat.read(path, as_version=4).cells
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    (title,) = re.findall(r"^# (.+)$", prose, re.M)
+    headings = re.findall(r"^### (练习.+)$", prose, re.M)
+    goals = re.findall(r"^\*\*目标：\*\*\s*(.+?)\s*(?=^<details>|\Z)", prose, re.M | re.S)
+    folded = [FOLDED.findall(cell.source) for cell in cells if re.fullmatch(r"ex\d+-help", cell.id)]
+    known = lesson.exercises
+    if not len(known) == len(headings) == len(goals) == len(folded):
+        raise ValueError(f"zh/{path.name}: {len(known)} exercises, and not as many in Chinese")
+    exercises = []
+    for exercise, heading, goal, parts in zip(known, headings, goals, folded, strict=True):
+        if [summary for summary, _ in parts] != ["提示一", "提示二", "参考答案"]:
+            raise ValueError(f"zh/{path.name}, {exercise.key}: it needs two hints and a solution")
+        hints = tuple(text for _, text in parts[:-1])
+        remark = parts[-1][1].rpartition("```")[2].strip()
+        exercises.append(replace(exercise, title=heading, goal=goal, hints=hints, remark=remark))
+    key = f"{lesson.number}/opening"
+    return Lesson(lesson.number, title, path, (Section(key, title, exercises=exercises),))
 
 
 def slug(heading: str) -> str:

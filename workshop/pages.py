@@ -77,12 +77,12 @@ def row(*cells: str, kind: str = "") -> str:
     return f"<tr{mark}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
-def page(title: str, body: str, *, compact: bool = False) -> str:
+def page(title: str, body: str, *, compact: bool = False, language: str = "en") -> str:
     """A whole page, with its style inside it."""
     style = (schedule.HERE / "pages.css").read_text(encoding="utf-8")
     kind = ' class="compact"' if compact else ""
     return f"""<!DOCTYPE html>
-<html lang="en">
+<html lang="{language}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -307,44 +307,70 @@ def _quiz(question: lessons.Question) -> str:
 # --- for learners and helpers ---------------------------------------------------------------------
 
 
-def exercises_page(series: list[lessons.Lesson], *, solved: bool) -> str:
+#: The words around the exercises, by language.
+WORDS: dict[str, dict[str, Any]] = {
+    "en": {
+        "titles": ("Exercises", "Exercises with hints and solutions"),
+        "notebook": "Notebook {number}: {title}",
+        "parts": ("Goal:", "Starter:", "Solution:"),
+        "hints": ("First hint:", "Second hint:"),
+    },
+    "zh": {
+        "titles": ("练习", "练习，附提示和参考答案"),
+        "notebook": "笔记本 {number}：{title}",
+        "parts": ("目标：", "起始代码：", "参考答案："),
+        "hints": ("提示一：", "提示二："),
+    },
+}
+
+
+def exercises_page(series: list[lessons.Lesson], *, solved: bool, language: str = "en") -> str:
     """The exercises of every notebook, with room to write or with hints and solutions."""
+    words = WORDS[language]
+    goal, starter, solution = words["parts"]
     parts = []
     for lesson in series:
-        parts.append(f"<h2>Notebook {lesson.number}: {inline(lesson.title)}</h2>")
+        heading = words["notebook"].format(number=lesson.number, title=inline(lesson.title))
+        parts.append(f"<h2>{heading}</h2>")
         for exercise in lesson.exercises:
             hints = [
-                f"<p><b>{name} hint:</b> {inline(hint)}</p>"
-                for name, hint in zip(("First", "Second"), exercise.hints, strict=True)
+                f"<p><b>{name}</b> {inline(hint)}</p>"
+                for name, hint in zip(words["hints"], exercise.hints, strict=True)
             ]
             remark = html(exercise.remark) if exercise.remark else ""
             room = '<div class="room"></div>'
-            answer = f"{''.join(hints)}<p><b>Solution:</b></p>{code(exercise.solution)}{remark}"
+            answer = f"{''.join(hints)}<p><b>{solution}</b></p>{code(exercise.solution)}{remark}"
             parts.append(
                 f'<div class="keep"><h3>{inline(exercise.title)}</h3>'
-                f"<p><b>Goal:</b> {inline(exercise.goal)}</p>"
-                f"<p><b>Starter:</b></p>{code(exercise.starter)}"
+                f"<p><b>{goal}</b> {inline(exercise.goal)}</p>"
+                f"<p><b>{starter}</b></p>{code(exercise.starter)}"
                 f"{answer if solved else room}</div>"
             )
-    title = "Exercises with hints and solutions" if solved else "Exercises"
-    return page(title, "\n".join(parts))
+    return page(words["titles"][solved], "\n".join(parts), language=language)
 
 
 def text_page(name: str, **generated: str) -> str:
     """The page made from NAME.md; {{part}} in it is replaced by a generated part."""
     text = (schedule.HERE / f"{name}.md").read_text(encoding="utf-8")
+    text = re.sub(r"^<!-- cell: .*? -->\n", "", text, flags=re.M)  # a Chinese page's headers
     title, _, rest = text.partition("\n")
     for part, markdown in generated.items():
         rest = rest.replace("{{" + part + "}}", markdown)
     if "{{" in rest:
         raise ValueError(f"workshop/{name}.md has a part that nothing fills: {{{{...}}}}")
-    return page(title.removeprefix("# "), html(rest), compact=True)
+    language = "zh" if name.endswith(".zh") else "en"
+    return page(title.removeprefix("# "), html(rest), compact=True, language=language)
 
 
-def notebooks_table(series: list[lessons.Lesson]) -> str:
+def notebooks_table(series: list[lessons.Lesson], language: str = "en") -> str:
     """Markdown: the notebooks and what one does in each, as README.md says."""
-    said = dict(re.findall(r"^\| \[(\d) [^|]*\| ([^|]*) \|", _readme(), re.M))
-    lines = ["| notebook | you will |", "|---|---|"]
+    name, head = {
+        "en": ("README.md", "| notebook | you will |"),
+        "zh": ("README.zh.md", "| 笔记本 | 你将 |"),
+    }[language]
+    text = (PROJECT_ROOT / name).read_text(encoding="utf-8")
+    said = dict(re.findall(r"^\| \[(\d) [^|]*\| ([^|]*) \|", text, re.M))
+    lines = [head, "|---|---|"]
     lines += [f"| **{each.number}** {each.title} | {said[each.number]} |" for each in series]
     return "\n".join(lines)
 
@@ -389,6 +415,7 @@ def make(start: str | None = None) -> dict[str, str]:
     recorded = measure.recorded()
     if faults := misfits(series, plan, talk, recorded):
         raise ValueError("\n".join(faults))
+    chinese = [lessons.in_chinese(lesson) for lesson in series]
     plans = schedule.schedules(series, plan, talk, recorded["seconds"])
     made = {NAMES[one.name]: plan_page(one, start or plan["start"], recorded) for one in plans}
     return made | {
@@ -398,6 +425,9 @@ def make(start: str | None = None) -> dict[str, str]:
         "handout.html": text_page("handout", notebooks=notebooks_table(series)),
         "exercises.html": exercises_page(series, solved=False),
         "exercises-solved.html": exercises_page(series, solved=True),
+        "handout.zh.html": text_page("handout.zh", notebooks=notebooks_table(chinese, "zh")),
+        "exercises.zh.html": exercises_page(chinese, solved=False, language="zh"),
+        "exercises-solved.zh.html": exercises_page(chinese, solved=True, language="zh"),
         "helpers.html": text_page("helpers", readme=failures(), doctor=findings()),
     }
 

@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 
 from .. import retrieval
+from ..language import marked as N_
+from ..language import translated as _
 from ..tokens import check_texts
 from .encoding import Vectors
 
 MANIFEST, CONTEXT = "manifest.json", "context.safetensors"
 SUFFIXES = (".parquet", ".jsonl")
 COLUMNS = ("_id", "title", "text")
-RESUME = "Call encode_corpus again with the same arguments; finished blocks stay."
+RESUME = N_("Call encode_corpus again with the same arguments; finished blocks stay.")
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def plan(source: str | Path | Sequence[str | Path], block_rows: int) -> list[Blo
             ids_of_blocks.append(pa.array(ids, pa.string()))
             start, first = chunk[-1][0], first + len(chunk)
     if not blocks:
-        raise ValueError(f"{', '.join(path.name for path in files)}: no rows")
+        raise ValueError(_("{names}: no rows").format(names=", ".join(path.name for path in files)))
     _check_unique(pa.chunked_array(ids_of_blocks))
     return blocks
 
@@ -88,8 +90,10 @@ def read_block(block: Block) -> tuple[list[str], list[str]]:
     ids, texts = _passages([row for _, row in rows], path, 1)
     if digest(ids + texts) != block.digest:
         raise ValueError(
-            f"{path.name} changed while it was being encoded; "
-            "restore it and call again, or encode it into a new folder"
+            _(
+                "{name} changed while it was being encoded; restore it and call again, "
+                "or encode it into a new folder"
+            ).format(name=path.name)
         )
     return ids, texts
 
@@ -106,11 +110,13 @@ def _source_files(source: str | Path | Sequence[str | Path]) -> list[Path]:
     for path in files:
         if not path.exists():
             raise FileNotFoundError(
-                f"{path} does not exist; give Parquet or JSONL files, or a folder of them"
+                _("{path} does not exist; give Parquet or JSONL files, or a folder of them").format(
+                    path=path
+                )
             )
     if not files or any(path.suffix not in SUFFIXES for path in files):
         names = ", ".join(path.name for path in given) or "source"
-        raise ValueError(f"{names}: no files that end in .parquet or .jsonl")
+        raise ValueError(_("{names}: no files that end in .parquet or .jsonl").format(names=names))
     return files
 
 
@@ -135,7 +141,9 @@ def _json_rows(path: Path, start: int) -> Iterator[tuple[int, Any]]:
                 yield start, json.loads(line)
             except ValueError as error:
                 raise ValueError(
-                    f"{path.name}: the line that ends at byte {start} is not JSON ({error})"
+                    _("{name}: the line that ends at byte {start} is not JSON ({error})").format(
+                        name=path.name, start=start, error=error
+                    )
                 ) from error
 
 
@@ -147,7 +155,9 @@ def _parquet_rows(path: Path, start: int) -> Iterator[tuple[int, Any]]:
     try:
         file = pq.ParquetFile(path)
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path.name} cannot be read as Parquet: {error}") from error
+        raise ValueError(
+            _("{name} cannot be read as Parquet: {error}").format(name=path.name, error=error)
+        ) from error
     with file:
         names = file.schema_arrow.names
         # Where a column is missing all are read, for the error message.
@@ -178,7 +188,11 @@ def _passages(rows: Sequence[Any], path: Path, first: int) -> tuple[list[str], l
         try:
             _check_passage(row)
         except ValueError as error:
-            raise ValueError(f"{path.name}, row {number}: {error}") from error
+            raise ValueError(
+                _("{name}, row {number}: {error}").format(
+                    name=path.name, number=number, error=error
+                )
+            ) from error
     titled = [{**row, "title": row.get("title") or ""} for row in rows]
     return [str(row["_id"]) for row in rows], retrieval.texts(titled)
 
@@ -190,16 +204,19 @@ def _check_passage(row: Any) -> None:
     for name in ("_id", "text"):
         if name not in filled or (name == "text" and not isinstance(row["text"], str)):
             raise ValueError(
-                f"no {name}; a passage needs _id and text, "
-                f"this one has {', '.join(filled) or 'nothing'}"
+                _("no {name}; a passage needs _id and text, this one has {filled}").format(
+                    name=name, filled=", ".join(filled) or "nothing"
+                )
             )
     for name in set(COLUMNS).intersection(filled):
         try:
             check_texts([str(row[name])])
         except ValueError as error:
             raise ValueError(
-                f"{name} contains a lone surrogate; "
-                "repair it: text.encode('utf-8', 'replace').decode()"
+                _(
+                    "{name} contains a lone surrogate; repair it: text.encode('utf-8', "
+                    "'replace').decode()"
+                ).format(name=name)
             ) from error
 
 
@@ -210,8 +227,10 @@ def _check_unique(ids: Any) -> None:
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(repeated):
         raise ValueError(
-            f"{len(repeated)} ids occur more than once in the source, "
-            f"first {repeated[0]['values'].as_py()!r}; give each row its own"
+            _(
+                "{count} ids occur more than once in the source, first "
+                "{first!r}; give each row its own"
+            ).format(count=len(repeated), first=repeated[0]["values"].as_py())
         )
 
 
@@ -268,7 +287,9 @@ def read_manifest(out: Path) -> dict[str, Any] | None:
         return None
     except ValueError as error:
         raise ValueError(
-            f"{MANIFEST} of {out.name}/ is damaged ({error}); encode into a new folder"
+            _("{manifest} of {name}/ is damaged ({error}); encode into a new folder").format(
+                manifest=MANIFEST, name=out.name, error=error
+            )
         ) from error
 
 
@@ -283,14 +304,24 @@ def read_vectors(out: str | Path) -> tuple[list[str], Vectors]:
     manifest = read_manifest(out)
     if manifest is None:
         raise FileNotFoundError(
-            f"{out.name}/ holds no vectors: {MANIFEST} is missing. "
-            f"Make them: encode_corpus(source, {out.name!r})"
+            _(
+                "{name}/ holds no vectors: {manifest} is missing. Make them: "
+                "encode_corpus(source, {name!r})"
+            ).format(name=out.name, manifest=MANIFEST)
         )
     files = [block_file(out, number) for number in range(manifest["blocks"])]
     if missing := [path.name for path in files if not path.is_file()]:
         raise ValueError(
-            f"{out.name}/ is not complete: {len(missing)} of {len(files)} blocks are missing, "
-            f"first {missing[0]}. {RESUME}"
+            _(
+                "{name}/ is not complete: {missing} of {files} blocks are missing, "
+                "first {first}. {resume}"
+            ).format(
+                name=out.name,
+                missing=len(missing),
+                files=len(files),
+                first=missing[0],
+                resume=_(RESUME),
+            )
         )
     ids: list[str] = []
     parts: list[np.ndarray] = []
@@ -300,8 +331,10 @@ def read_vectors(out: str | Path) -> tuple[list[str], Vectors]:
         parts += vectors
     if not len(set(ids)) == len(ids) == manifest["rows"]:
         raise ValueError(
-            f"{out.name}/ has {len(ids)} rows and {len(set(ids))} ids instead of "
-            f"{manifest['rows']}; encode into a new folder"
+            _(
+                "{name}/ has {rows} rows and {ids} ids instead of {expected}; encode "
+                "into a new folder"
+            ).format(name=out.name, rows=len(ids), ids=len(set(ids)), expected=manifest["rows"])
         )
     model = manifest["model"].rsplit(", weights ", 1)[0]
     return ids, Vectors(np.concatenate(parts), manifest["context"], model)
@@ -316,7 +349,9 @@ def _read_file(path: Path) -> tuple[list[str], list[np.ndarray]]:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(
-            f"{path.name} of {path.parent.name}/ is truncated or damaged ({error}). {RESUME}"
+            _("{name} of {folder}/ is truncated or damaged ({error}). {resume}").format(
+                name=path.name, folder=path.parent.name, error=error, resume=_(RESUME)
+            )
         ) from error
     chunks = table["vector"].chunks
     return table["_id"].to_pylist(), [

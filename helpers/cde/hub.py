@@ -10,6 +10,7 @@ from safetensors import safe_open
 from ..artifacts import fetch, record
 from ..device import pick_device, use_threads
 from ..files import ArtifactError
+from ..language import translated as _
 from ..settings import source
 from .encoding import ContextualEncoder
 from .mini import load_mini_cde
@@ -33,12 +34,12 @@ def load_cde(*, variant: str = "hub") -> ContextualEncoder:
     """
     if source() == "bundled":
         return load_mini_cde()
-    fallback = "use the small model: set EMBEDDINGS_SOURCE=bundled and restart the kernel"
+    fallback = _("use the small model: set EMBEDDINGS_SOURCE=bundled and restart the kernel")
     weights = fetch(
         CDE_REPO,
         CDE_REVISION,
         ["config.json", "model.safetensors"],
-        size="1.22 GB, about 8 minutes at 20 Mbit/s",
+        size=_("1.22 GB, about 8 minutes at 20 Mbit/s"),
         fallback=fallback,
     )
     tokenizer = fetch(
@@ -66,7 +67,16 @@ def check_published(path: Path) -> None:
     tensors, parameters = len(shapes), sum(prod(shape) for shape in shapes)
     if (tensors, parameters) != (CDE_TENSORS, CDE_PARAMETERS):
         raise ArtifactError(
-            f"{path.name} has {tensors} tensors and {parameters:,} parameters; the published "
-            f"{CDE_REPO} has {CDE_TENSORS} and {CDE_PARAMETERS:,}. "
-            f"Fix it: hf cache rm model/{CDE_REPO}, then run this cell again"
+            _(
+                "{name} has {tensors} tensors and {parameters:,} parameters; the "
+                "published {cde_repo} has {cde_tensors} and {cde_parameters:,}. Fix "
+                "it: hf cache rm model/{cde_repo}, then run this cell again"
+            ).format(
+                name=path.name,
+                tensors=tensors,
+                parameters=parameters,
+                cde_repo=CDE_REPO,
+                cde_tensors=CDE_TENSORS,
+                cde_parameters=CDE_PARAMETERS,
+            )
         )

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..language import translated as _
 from .encoding import Context
 
 FEW_NEIGHBOURS = 2  # a document and another one, or nothing can be shared
@@ -201,7 +202,9 @@ def _pairs(ids: np.ndarray) -> np.ndarray:
 def _tokens(context: Context) -> tuple[np.ndarray, ...]:
     if context.tokens is None:
         raise ValueError(
-            f"the context of {context.model} does not know the tokens of its documents; "
-            "make one with the small model: load_mini_cde().embed_context(texts)"
+            _(
+                "the context of {model} does not know the tokens of its documents; "
+                "make one with the small model: load_mini_cde().embed_context(texts)"
+            ).format(model=context.model)
         )
     return context.tokens

@@ -27,6 +27,8 @@ from torch.nn.utils.rnn import pad_sequence
 from .. import PROJECT_ROOT
 from ..artifacts import load_encoder
 from ..files import check_shipped
+from ..language import marked as N_
+from ..language import translated as _
 from ..tokens import check_texts
 from .encoding import Context, ContextualEncoder, Stage
 from .local_idf import LocalIDFPooling, PreparedContext
@@ -41,7 +43,7 @@ WIDTH = 384
 #: would only push each other out, and leave the memory in pieces.
 KEPT_TEXTS = 1_000
 KEPT_BYTES = 260_000_000  # about 170,000 tokens: all bundled collections
-FIX = "Restore it: git checkout -- models"
+FIX = N_("Restore it: git checkout -- models")
 FIELDS = {
     "backbone": str,
     "transductive_corpus_size": int,
@@ -80,7 +82,7 @@ def frozen_backbone(encoder: SentenceTransformer) -> nn.Module:
         TypeError: it has none.
     """
     if encoder.transformers_model is None:
-        raise TypeError("the encoder has no transformer; use artifacts.load_encoder()")
+        raise TypeError(_("the encoder has no transformer; use artifacts.load_encoder()"))
     return frozen_view(encoder.transformers_model)
 
 
@@ -303,7 +305,9 @@ class MiniCDE(ContextualEncoder):
     def set_extra_state(self, state: Tensor) -> None:
         """Refuse the `state_dict` of a model with another backbone or other constants."""
         if not torch.equal(state, self.get_extra_state()):
-            raise CheckpointError("this is the state of a model with another backbone or constants")
+            raise CheckpointError(
+                _("this is the state of a model with another backbone or constants")
+            )
 
     def _context_tokens(self, texts: list[str]) -> tuple[np.ndarray, ...]:
         return tuple(np.array(ids, dtype=np.int32) for ids in self.token_ids(texts))
@@ -333,12 +337,16 @@ def _read(path: Path) -> dict[str, Any]:
         config = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path.name} of {path.parent.name}/ cannot be read ({type(error).__name__}). {FIX}"
+            _("{name} of {folder}/ cannot be read ({kind}). {fix}").format(
+                name=path.name, folder=path.parent.name, kind=type(error).__name__, fix=_(FIX)
+            )
         ) from error
     for field, kind in FIELDS.items():
         if not _usable(config.get(field), kind):
             raise CheckpointError(
-                f"{path.name} of {path.parent.name}/ has no usable {field}. {FIX}"
+                _("{name} of {folder}/ has no usable {field}. {fix}").format(
+                    name=path.name, folder=path.parent.name, field=field, fix=_(FIX)
+                )
             )
     return config
 

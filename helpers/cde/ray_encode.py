@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from ..device import pick_device
 from ..files import whole, write_whole
+from ..language import translated as _
 from ..settings import choice
 from .corpus_blocks import (
     CONTEXT,
@@ -139,19 +140,27 @@ def encode_corpus(
 def _check_choices(context: Any, model: Any, kind: Any) -> None:
     if not callable(model) or isinstance(model, ContextualEncoder):
         raise TypeError(
-            "model must be a function that loads it in each worker, "
-            "such as load_mini_cde or partial(CDE.load, folder)"
+            _(
+                "model must be a function that loads it in each worker, such as "
+                "load_mini_cde or partial(CDE.load, folder)"
+            )
         )
     if not (context is None or context == "sample" or isinstance(context, Context)):
-        raise TypeError(f'context must be a Context, "sample" or None, not {context!r}')
+        raise TypeError(
+            _('context must be a Context, "sample" or None, not {context!r}').format(
+                context=context
+            )
+        )
     if kind not in ENCODE:
-        raise ValueError(f'kind must be "document" or "query", not {kind!r}')
+        raise ValueError(_('kind must be "document" or "query", not {kind!r}').format(kind=kind))
 
 
 def _check_counts(**counts: int | None) -> None:
     for name, value in counts.items():
         if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+            raise ValueError(
+                _("{name} must be at least 1, got {value}").format(name=name, value=value)
+            )
 
 
 def _open_folder(out: Path) -> dict[str, Any] | None:
@@ -160,8 +169,10 @@ def _open_folder(out: Path) -> dict[str, Any] | None:
     begun = read_manifest(out)
     if begun is None and any(out.glob("*.parquet")):
         raise ValueError(
-            f"{out.name}/ holds Parquet files that encode_corpus did not write; "
-            "give a new or an empty folder"
+            _(
+                "{name}/ holds Parquet files that encode_corpus did not write; give a "
+                "new or an empty folder"
+            ).format(name=out.name)
         )
     return begun
 
@@ -198,9 +209,11 @@ def _begin_or_resume(
     for name, value in manifest.items():
         if value != begun.get(name):
             raise ValueError(
-                f"{out.name}/ was begun with another {name} ({begun.get(name)}, now {value}); "
-                f"such vectors do not belong together. Give the same {name} to resume, "
-                "or another folder."
+                _(
+                    "{name}/ was begun with another {setting} ({before}, now {value}); such "
+                    "vectors do not belong together. Give the same {setting} to resume, or "
+                    "another folder."
+                ).format(name=out.name, setting=name, before=begun.get(name), value=value)
             )
 
 
@@ -226,8 +239,9 @@ class _Job:
         encoder = self.model()
         if not isinstance(encoder, ContextualEncoder):
             raise TypeError(
-                "model must load a ContextualEncoder, such as MiniCDE or CDE, "
-                f"not a {type(encoder).__name__}"
+                _(
+                    "model must load a ContextualEncoder, such as MiniCDE or CDE, not a {kind}"
+                ).format(kind=type(encoder).__name__)
             )
         return encoder.to(pick_device()).eval()
 
@@ -240,8 +254,10 @@ def _identify(
     used = context if isinstance(context, Context) else None
     if used is not None and used.model != encoder.name:
         raise ValueError(
-            f"this context was made by {used.model}, but the model is {encoder.name}; "
-            "make one with it, or context='sample'"
+            _(
+                "this context was made by {model}, but the model is {name}; make one "
+                "with it, or context='sample'"
+            ).format(model=used.model, name=encoder.name)
         )
     if context == "sample":
         ids, texts = _sample(blocks, encoder.config.transductive_corpus_size, seed)
@@ -295,8 +311,11 @@ class _Worker:
         """Only a killed worker leaves a partial file, so their number counts the deaths."""
         if len(unfinished_files(self.job.out, block.number)) > RETRIES:
             raise MemoryError(
-                f"{RETRIES + 1} workers died on block {block.number}, perhaps from lack of "
-                "memory: try a smaller batch_size or fewer workers; finished blocks stay"
+                _(
+                    "{count} workers died on block {number}, perhaps from lack of "
+                    "memory: try a smaller batch_size or fewer workers; finished blocks "
+                    "stay"
+                ).format(count=RETRIES + 1, number=block.number)
             )
 
 
@@ -366,8 +385,11 @@ def import_ray() -> Any:
         import ray.data
     except ImportError as error:
         raise ImportError(
-            "Encoding at scale needs Ray, which is not installed. In the folder of this project: "
-            'python -m pip install -c tests/requirements.txt -e ".[scale]"'
+            _(
+                "Encoding at scale needs Ray, which is not installed. In the folder of "
+                "this project: python -m pip install -c tests/requirements.txt -e "
+                '".[scale]"'
+            )
         ) from error
     finally:
         if unset:
@@ -405,22 +427,27 @@ def _start(ray: Any, address: str) -> None:
         ray.init(address, **quiet)
     except ConnectionError as error:
         raise ConnectionError(
-            f"the Ray at RAY_ADDRESS={address} cannot be joined ({error}). If it asks for a token, "
-            "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to what `ray get-auth-token` prints there"
+            _(
+                "the Ray at RAY_ADDRESS={address} cannot be joined ({error}). If it "
+                "asks for credentials, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to what "
+                "`ray get-auth-token` prints there"
+            ).format(address=address, error=error)
         ) from error
 
 
 def _check_answer(address: str) -> None:
     """Whether anybody listens at host:port, as Ray itself would keep trying for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _colon, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
         return
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
         raise ConnectionError(
-            f"no Ray answers at RAY_ADDRESS={address}; start it there (ray start --head), "
-            "or unset the variable"
+            _(
+                "no Ray answers at RAY_ADDRESS={address}; start it there (ray start "
+                "--head), or unset the variable"
+            ).format(address=address)
         ) from error
 
 
@@ -442,8 +469,10 @@ def _allot(
     if wanted > most:
         each = " ".join(f"{name}={value}" for name, value in needs.items())
         raise ValueError(
-            f"{wanted} workers with {each} were asked for, but Ray has {cpus} CPUs and "
-            f"{gpus} GPUs; ask for fewer workers or threads"
+            _(
+                "{wanted} workers with {each} were asked for, but Ray has {cpus} CPUs "
+                "and {gpus} GPUs; ask for fewer workers or threads"
+            ).format(wanted=wanted, each=each, cpus=cpus, gpus=gpus)
         )
     return wanted, needs
 
@@ -459,12 +488,14 @@ def _plain_errors(ray: Any) -> Iterator[None]:
 
 def _plain(ray: Any, error: Exception) -> Exception:
     if not isinstance(error, ray.exceptions.RayTaskError):  # it crashed, or did not even start
-        return RuntimeError(f"a worker failed: {_last_line(str(error))}")
+        return RuntimeError(
+            _("a worker failed: {last_line}").format(last_line=_last_line(str(error)))
+        )
     if not isinstance(error.cause, ray.exceptions.UserCodeException):
         return error.cause
     # Ray Data keeps only the text of the traceback
     traceback = str(error).split("\n\nThe above exception")[0]
-    return RuntimeError(f"a worker failed: {_last_line(traceback)}")
+    return RuntimeError(_("a worker failed: {last_line}").format(last_line=_last_line(traceback)))
 
 
 def _last_line(text: str) -> str:

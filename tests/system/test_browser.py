@@ -7,10 +7,8 @@ shown in the dark theme, and at 200 %. What the browser drew is in output/browse
 import base64
 import io
 import json
-import os
 import re
 import secrets
-import shutil
 from functools import cached_property
 from urllib.parse import urlsplit
 
@@ -20,44 +18,21 @@ import pytest
 from PIL import Image
 from playwright import sync_api as playwright
 
-from benchmarks.token_map import QUIET
-from helpers import PROJECT_ROOT, execute
+from helpers import execute
 from helpers.charts import VEGALITE_MIME
+from tests.support.browser import SHOTS, launch
 from tests.support.processes import started_python, wait_until
 
 pytestmark = pytest.mark.browser
 
 PATHS = sorted(execute.NOTEBOOKS.glob("*.ipynb"))
-SHOTS = PROJECT_ROOT / "output" / "browser"
 SCREEN = {"width": 1360, "height": 1500}
-MISSING = (
-    "no Chromium, Chrome or Edge on this machine: apt-get install chromium (Debian), "
-    "or inside .venv: python -m playwright install chromium"
-)
-OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 
 
 @pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as driver:
         yield launch(driver.chromium)
-
-
-def launch(chromium):
-    """The first browser that starts: the system's Chromium, Playwright's own, Chrome, Edge."""
-    system = shutil.which("chromium") or shutil.which("chromium-browser")
-    for choice in [{"executable_path": system}] * bool(system) + [
-        {},
-        {"channel": "chrome"},
-        {"channel": "msedge"},
-    ]:
-        try:
-            return chromium.launch(args=[*QUIET, OFFLINE], **choice)
-        except playwright.Error as error:
-            last = error
-    if os.environ.get("CI"):
-        pytest.fail(f"{MISSING}\n{last}")
-    pytest.skip(MISSING)
 
 
 @pytest.fixture(scope="module")
