@@ -25,7 +25,7 @@ for guess in ("HexHighEntropyString", "Base64HighEntropyString", "KeywordDetecto
     SECRETS += ["--disable-plugin", guess]  # hashes, pictures and planted keys are no secrets
 DEPTRY = ["deptry", "--no-ansi", "--config", "pyproject.toml"]
 TESTS_TOO = ["--exclude", "nothing", "--ignore", "DEP002,DEP004"]  # tests may use what tests need
-for ours in ("helpers", "benchmarks", "run", "tests", "workshop"):
+for ours in ("helpers", "benchmarks", "run", "tests", "website", "workshop"):
     TESTS_TOO += ["--known-first-party", ours]
 
 ON_FILES = {
