@@ -255,7 +255,7 @@ class Update:
     def _pictures(self) -> None:
         """Update the pictures; one that the learner has changed stays."""
         renewed = []
-        for path in sorted((self.series / "images").glob("*")):
+        for path in sorted((self.series / "images").rglob("*.*g")):  # svg, png; zh/ has some too
             name = path.relative_to(self.series).as_posix()
             copy, new = self.folder / name, files.sha256(path)
             there = files.sha256(copy) if copy.is_file() else None
@@ -264,7 +264,7 @@ class Update:
                 continue
             if there != new:
                 self._write(copy, path.read_bytes())
-                renewed.append(path.name)
+                renewed.append(path.relative_to(self.series / "images").as_posix())
             self._known[name] = new
         if renewed:
             print(f"images: {len(renewed)} new or updated: {', '.join(renewed)}")
