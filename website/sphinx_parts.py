@@ -30,6 +30,7 @@ class ChinesePairs(SearchChinese):
     differently.
     """
 
+    language_name = "English"  # of the stemmer that the page calls: it is for Latin words
     js_splitter_code = SPLIT_QUERY
 
     def split(self, input: str) -> list[str]:
