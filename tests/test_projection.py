@@ -129,6 +129,32 @@ def test_exact_neighbours_equal_brute_force():
     assert distances == pytest.approx(1 - np.sort(similarity, axis=1)[:, ::-1][:, :7], abs=1e-5)
 
 
+def test_neighbours_of_some_rows_are_those_that_all_rows_have():
+    rows = np.random.default_rng(0).normal(size=(700, 16))
+    asked = [650, 3, 3, 699]
+    indices, distances = projection.cosine_neighbours(rows, 5)
+    some, near = projection.cosine_neighbours(rows, 5, of=asked)
+    assert (some == indices[asked]).all()
+    assert near == pytest.approx(distances[asked], abs=1e-5)
+
+
+def test_the_recall_of_a_sample_is_near_that_of_all_rows_and_the_same_each_time():
+    points = np.random.default_rng(0).uniform(0.1, 1, size=(900, 2))
+    vectors = np.hstack([points, np.random.default_rng(1).uniform(0, 0.1, size=(900, 3))])
+    exact = projection.neighbour_recall(vectors, points)
+    assert 0 < exact < 1
+    assert projection.neighbour_recall(vectors, points, sample=900) == pytest.approx(exact)
+    sampled = [projection.neighbour_recall(vectors, points, sample=300) for _ in range(2)]
+    assert sampled[0] == sampled[1] != exact
+    assert sampled[0] == pytest.approx(exact, abs=0.05)
+
+
+@pytest.mark.parametrize("sample", [0, 10])
+def test_a_sample_that_is_no_part_of_the_rows_is_refused(sample):
+    with pytest.raises(ValueError, match="sample must lie between 1 and 9"):
+        projection.neighbour_recall(np.eye(9), np.eye(9)[:, :2], k=2, sample=sample)
+
+
 @pytest.mark.slow
 def test_the_shipped_map_belongs_to_these_weights_and_keeps_its_neighbours(table):
     path = projection.SHIPPED / f"{projection.cache_key(table, 30, 42)}.npz"

@@ -366,7 +366,7 @@ def _kernels(
 HEAD = (
     "learners | finished | first result, s: median / worst | last result, s: median / worst | "
     "worst wait : what must be computed | memory a learner, MB (server + kernel) | "
-    "all of it, MB | swap, MB | CPU, s"
+    "hub and all, MB | machine at most, MB | swap, MB | CPU, s"
 )
 
 
@@ -383,6 +383,7 @@ def table(rows: Sequence[Row]) -> str:
             ratio,
             f"{row.server_mb + row.kernel_mb:.0f} ({row.server_mb:.0f} + {row.kernel_mb:.0f})",
             f"{row.total_mb:,.0f}",
+            f"{row.used_mb:,.0f}",
             f"{row.swapped_mb:.0f}",
             f"{row.cpu_seconds:.0f}",
         ]
