@@ -6,7 +6,7 @@ give. It never raises: an answer that breaks is told what broke.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -751,16 +751,22 @@ def check_hurtful(model: Any, texts: Any, question: Any, relevant: Any) -> Feedb
     )
 
 
-def check_verdict(answer: Any, low: float, high: float) -> Feedback:
-    """Notebook 4: what the interval [low, high] of a difference allows one to say.
+def check_verdict(answer: Any, gap: Any, systems: Mapping[str, Any]) -> Feedback:
+    """Notebook 4: is the right context better than MiniLM by R@10, judged by a paired interval?
 
-    The answer is "better", "worse" or "cannot tell".
-
-    >>> check_verdict("cannot tell", -0.01, 0.03)
-    ✓ Correct. The interval [-0.010, 0.030] contains 0.
+    Args:
+        answer: "better", "worse" or "cannot tell".
+        gap: mean and interval of the difference, from `retrieval.bootstrap`.
+        systems: from "MiniLM" and "right context" to a value per question and measure, as
+            `retrieval.measure` gives them.
     """
     if answer is ...:
         return not_started()
+    mean, low, high = (_number(getattr(gap, name, None)) for name in ("mean", "low", "high"))
+    if mean is None or low is None or high is None:
+        return _hint(_("`gap` is no interval: take what `retrieval.bootstrap` returns."))
+    if mistake := _wrong_difference(mean, systems):
+        return _hint(mistake)
     right = "better" if low > 0 else "worse" if high < 0 else "cannot tell"
     given = answer.strip().lower() if isinstance(answer, str) else ""
     if given not in ("better", "worse", "cannot tell"):
@@ -786,4 +792,32 @@ def check_verdict(answer: Any, low: float, high: float) -> Feedback:
                 "questions of this kind."
             )
         )
-    return _hint(_("The difference is first minus second: above 0, the first is better."))
+    return _hint(
+        _("The difference is right context minus MiniLM: above 0, the right context is better.")
+    )
+
+
+def _wrong_difference(mean: float, systems: Mapping[str, Any]) -> str | None:
+    """What is wrong with a mean that should be that of right context minus MiniLM by R@10."""
+
+    def is_mean_of(values: Any) -> bool:
+        wanted = float(np.mean(values))
+        return any(np.isclose(mean, scale * wanted, rtol=0, atol=1e-9) for scale in (1, 100))
+
+    right, plain = systems["right context"], systems["MiniLM"]
+    if is_mean_of(right["R@10"] - plain["R@10"]):
+        return None
+    if is_mean_of(plain["R@10"] - right["R@10"]):
+        return _("That is MiniLM minus the right context. Subtract the other way round.")
+    for measure in ("nDCG@10", "RR@10"):
+        if is_mean_of(right[measure] - plain[measure]):
+            return _("That is the difference by {measure}; the question is about R@10.").format(
+                measure=measure
+            )
+    for name, table in systems.items():
+        if any(is_mean_of(table[measure]) for measure in table):
+            return _(
+                "That is the interval of one system ({name}), which says nothing about a "
+                "difference. Subtract the values of MiniLM, question by question."
+            ).format(name=name)
+    return _("That is not the difference of right context and MiniLM by R@10.")

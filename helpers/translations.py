@@ -18,6 +18,7 @@ With `--messages`: bring `helpers/locale` and `notebooks/images/zh` up to date.
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import posixpath
 import re
@@ -25,8 +26,12 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fontTools import subset
+from fontTools.ttLib import TTFont
 
 from . import PROJECT_ROOT, execute, files, messages
 from .wording import CODE, LINK, lost, wording
@@ -39,6 +44,7 @@ PAGES = ("README.md", "models/mini-cde/README.md", "workshop/handout.md")
 HEADER = re.compile(r"^<!-- cell: (\S+) sha256: ([0-9a-f]{16}) -->$", re.M)
 #: A cell that waits for its translation: the English text, above the Chinese one if there is any.
 PENDING = re.compile(r"^<!-- english\n(.*?)\n-->\n?", re.M | re.S)
+CHINESE = re.compile(r"[\u2014\u2018-\u201d\u2026\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 #: A text of a diagram that has letters, between its tags.
 SVG_TEXT = re.compile(r"(?<=>)[^<>\n]*[A-Za-z][^<>\n]*(?=<)")
 
@@ -304,7 +310,35 @@ def diagrams() -> Iterator[tuple[Path, str, list[str]]]:
         english = path.read_text(encoding="utf-8")
         unknown = [text for text in SVG_TEXT.findall(english) if text not in words]
         chinese = SVG_TEXT.sub(lambda match: words.get(match.group(), match.group()), english)
-        yield folder / EDITION / path.name, chinese, unknown
+        yield folder / EDITION / path.name, with_glyphs(chinese), unknown
+
+
+def with_glyphs(svg: str) -> str:
+    """An SVG that brings along the glyphs of its Chinese characters.
+
+    An image cannot use a font of the page that shows it, so without them it has boxes where no
+    Chinese font is installed.
+    """
+    needed = sorted(set(CHINESE.findall(svg)))
+    if not needed:
+        return svg
+    options = subset.Options(hinting=False, layout_features=[], name_IDs=[], notdef_outline=True)
+    font = TTFont(Path(__file__).with_name("fonts") / "NotoSansSC.otf", recalcTimestamp=False)
+    cut = subset.Subsetter(options)
+    cut.populate(text="".join(needed))
+    cut.subset(font)
+    with BytesIO() as stream:
+        font.save(stream)  # not compressed: zlib's output depends on its version
+        data = base64.b64encode(stream.getvalue()).decode()
+    return re.sub(
+        r"(<svg\b[^>]*>)",
+        rf"""\1<style>
+    @font-face {{ font-family: "Glyphs"; src: url(data:font/otf;base64,{data}); }}
+    svg {{ font-family: DejaVu Sans, Verdana, Glyphs, sans-serif; }}
+  </style>""",
+        svg,
+        count=1,
+    )
 
 
 def diagram_faults() -> Iterator[str]:

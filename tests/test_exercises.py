@@ -1,11 +1,13 @@
 """Every exercise: the right answer passes, each typical mistake gets the hint that fits it."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from helpers import exercises as ex
 from helpers.cde import load_mini_cde
+from helpers.retrieval import bootstrap
 
 
 def norm(v):
@@ -386,24 +388,58 @@ def test_hurtful_right(listed):
     assert feedback.correct and feedback.message.endswith("in context text 5."), feedback
 
 
+SYSTEMS = {
+    name: pd.DataFrame({"nDCG@10": ndcg, "R@10": recall, "RR@10": reciprocal})
+    for name, ndcg, recall, reciprocal in (
+        ("MiniLM", [0.2, 0.5, 0.6], [0.5, 0.5, 1.0], [0.1, 0.3, 0.5]),
+        ("right context", [0.3, 0.5, 0.8], [1.0, 0.5, 0.5], [0.2, 0.3, 0.8]),
+    )
+}
+
+
+def systems(recall):
+    """Both systems; their recall differs by these numbers, question by question."""
+    right = SYSTEMS["right context"].assign(**{"R@10": SYSTEMS["MiniLM"]["R@10"] + recall})
+    return {**SYSTEMS, "right context": right}
+
+
+@pytest.mark.parametrize("scale", [1, 100])
 @pytest.mark.parametrize(
-    ("answer", "low", "high", "words"),
+    ("recall", "answer", "words"),
     [
-        (..., 0.1, 0.2, "replace it"),
-        ("yes", 0.1, 0.2, "Answer"),
-        ("better", -0.1, 0.2, "contains 0"),
-        ("cannot tell", 0.1, 0.2, "Does the interval contain 0"),
-        ("worse", 0.1, 0.2, "first minus second"),
+        ([0.1, 0.2, 0.3], ..., "replace it"),
+        ([0.1, 0.2, 0.3], "yes", "Answer"),
+        ([-0.1, 0.2, 0.1], "better", "contains 0"),
+        ([0.1, 0.2, 0.3], "cannot tell", "Does the interval contain 0"),
+        ([0.1, 0.2, 0.3], "worse", "above 0, the right context is better"),
+        ([0.1, 0.2, 0.3], "better", None),
+        ([-0.1, -0.2, -0.3], "Worse", None),
+        ([-0.1, 0.2, 0.1], "cannot tell", None),
     ],
 )
-def test_verdict_mistakes(answer, low, high, words):
-    feedback = ex.check_verdict(answer, low, high)
-    assert not feedback.correct and words in feedback.message
+def test_verdict(recall, answer, words, scale):
+    gap = bootstrap(scale * np.array(recall))
+    feedback = ex.check_verdict(answer, gap, systems(recall))
+    assert feedback.correct == (words is None) and (words or "") in feedback.message, feedback
 
 
 @pytest.mark.parametrize(
-    ("answer", "low", "high"),
-    [("better", 0.1, 0.2), ("worse", -0.2, -0.1), ("Cannot tell", -0.1, 0.2)],
+    ("values", "words"),
+    [
+        ([-0.1, -0.2, -0.3], "other way round"),
+        ([0.1, 0.0, 0.2], "by nDCG@10"),
+        ([0.1, 0.0, 0.3], "by RR@10"),
+        ([0.1, 0.0, 0.7], "not the difference"),
+        ([0.5, 0.5, 1.0], "one system (MiniLM)"),
+        ([0.3, 0.5, 0.8], "one system (right context)"),
+    ],
 )
-def test_verdict_right(answer, low, high):
-    assert ex.check_verdict(answer, low, high).correct
+@pytest.mark.parametrize("answer", ["better", "worse", "cannot tell"])
+def test_no_verdict_is_right_about_the_wrong_difference(values, words, answer):
+    feedback = ex.check_verdict(answer, bootstrap(values), systems([0.1, 0.2, 0.3]))
+    assert not feedback.correct and words in feedback.message, feedback
+
+
+def test_a_verdict_needs_an_interval():
+    feedback = ex.check_verdict("better", 0.2, SYSTEMS)
+    assert not feedback.correct and "no interval" in feedback.message

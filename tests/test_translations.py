@@ -1,7 +1,12 @@
 """The Chinese edition: it follows the English notebooks, and every way to drift is reported."""
 
+import base64
+import re
+from io import BytesIO
+
 import nbformat
 import pytest
+from fontTools.ttLib import TTFont
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from helpers import execute, translations, wording
@@ -235,7 +240,19 @@ def test_a_missing_an_orphan_and_an_incomplete_edition_are_reported(folder):
 def test_a_diagram_has_the_chinese_words_and_keeps_the_rest(diagram):
     assert not list(translations.diagram_faults())
     text = (diagram / "zh" / "a.svg").read_text(encoding="utf-8")
-    assert text == "<svg><text>一个词元</text><text>bank</text><text>1</text></svg>"
+    assert text.startswith("<svg><style>")
+    assert text.endswith("</style><text>一个词元</text><text>bank</text><text>1</text></svg>")
+
+
+def test_a_diagram_brings_the_glyphs_of_its_chinese_characters():
+    svg = '<svg width="9">\n<text>一个“词元”，bank</text></svg>'
+    text = translations.with_glyphs(svg)
+    font = TTFont(BytesIO(base64.b64decode(re.search(r"base64,([^)]+)", text)[1])))
+    assert {chr(code) for code in font.getBestCmap()} == set("一个词元“”，")
+    assert len(text) < 6000
+    assert (
+        translations.with_glyphs("<svg><text>bank</text></svg>") == "<svg><text>bank</text></svg>"
+    )
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,7 @@ def test_every_wrong_answer_gets_a_hint_and_every_solution_is_right(series, reco
             wrong = measure.answers()[exercise.key]
             *others, right = pages.verdicts(exercise, wrong, recorded)
             assert right.startswith("✓ Correct."), exercise.key
-            passes = [False, *(each.get("passes", False) for each in wrong)]
-            assert [said.startswith("✓ Correct.") for said in others] == passes, exercise.key
+            assert not any(said.startswith("✓ Correct.") for said in others), exercise.key
 
 
 def texts(function):

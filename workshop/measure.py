@@ -32,7 +32,7 @@ CELL_TIMEOUT_SECONDS = 900
 
 
 def answers() -> dict[str, list[dict[str, Any]]]:
-    """The wrong answers in answers.toml by exercise: a list of `answer` (code), `why`, `passes`."""
+    """The wrong answers in answers.toml by exercise: a list of `answer` (code) and `why`."""
     with (HERE / "answers.toml").open("rb") as file:
         found: dict[str, list[dict[str, Any]]] = tomllib.load(file)
     return {

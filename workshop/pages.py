@@ -264,8 +264,7 @@ def _with_answers(
     rows = [row("the starter as it stands", "", escape(_hint(starter)))]
     for each, said in zip(wrong, others, strict=True):
         shown = f"<pre>{escape(each['answer'])}</pre>"
-        hint = f"<b>accepted:</b> {escape(said)}" if each.get("passes") else escape(_hint(said))
-        rows.append(row(shown, inline(each["why"]), hint))
+        rows.append(row(shown, inline(each["why"]), escape(_hint(said))))
     remark = html(exercise.remark) if exercise.remark else ""
     return f"""<div class="keep"><h3>{inline(exercise.title)}</h3>
 <p><b>Goal:</b> {inline(exercise.goal)}</p>

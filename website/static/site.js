@@ -35,6 +35,18 @@ async function drawChart(figure) {
   figure.classList.add("is-live");
 }
 
+// A drawn figure may be higher or lower than its picture: until the reader does something, the place
+// that the address names stays where it was.
+let untouched = true;
+for (const kind of ["wheel", "touchstart", "pointerdown", "keydown"]) {
+  addEventListener(kind, () => (untouched = false), { once: true, passive: true });
+}
+function keepPlace() {
+  const name = decodeURIComponent(location.hash.slice(1));
+  if (untouched && name) document.getElementById(name)?.scrollIntoView();
+}
+addEventListener("load", keepPlace);
+
 // A figure is drawn when it comes near the screen; if that fails, its picture stays.
 const near = new IntersectionObserver(
   (entries) => {
@@ -42,7 +54,7 @@ const near = new IntersectionObserver(
       if (!isIntersecting) continue;
       near.unobserve(target);
       const draw = target.matches(".token-map") ? drawTokenMap : drawChart;
-      draw(target).catch((error) => {
+      draw(target).then(keepPlace, (error) => {
         target.querySelector("div.live:empty")?.remove();
         console.warn("the picture stays:", error);
       });
