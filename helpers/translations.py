@@ -44,7 +44,7 @@ PAGES = ("README.md", "models/mini-cde/README.md", "workshop/handout.md")
 HEADER = re.compile(r"^<!-- cell: (\S+) sha256: ([0-9a-f]{16}) -->$", re.M)
 #: A cell that waits for its translation: the English text, above the Chinese one if there is any.
 PENDING = re.compile(r"^<!-- english\n(.*?)\n-->\n?", re.M | re.S)
-CHINESE = re.compile(r"[\u2014\u2018-\u201d\u2026\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
+CHINESE = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 #: A text of a diagram that has letters, between its tags.
 SVG_TEXT = re.compile(r"(?<=>)[^<>\n]*[A-Za-z][^<>\n]*(?=<)")
 
@@ -317,7 +317,8 @@ def with_glyphs(svg: str) -> str:
     """An SVG that brings along the glyphs of its Chinese characters.
 
     An image cannot use a font of the page that shows it, so without them it has boxes where no
-    Chinese font is installed.
+    Chinese font is installed. The font stands first: Chromium does not draw a text again when a
+    font that it falls back to has been read.
     """
     needed = sorted(set(CHINESE.findall(svg)))
     if not needed:
@@ -334,7 +335,7 @@ def with_glyphs(svg: str) -> str:
         r"(<svg\b[^>]*>)",
         rf"""\1<style>
     @font-face {{ font-family: "Glyphs"; src: url(data:font/otf;base64,{data}); }}
-    svg {{ font-family: DejaVu Sans, Verdana, Glyphs, sans-serif; }}
+    svg {{ font-family: Glyphs, DejaVu Sans, Verdana, sans-serif; }}
   </style>""",
         svg,
         count=1,
