@@ -22,6 +22,7 @@ from helpers import execute
 from helpers.charts import VEGALITE_MIME
 from tests.support.browser import SHOTS, launch
 from tests.support.processes import started_python, wait_until
+from workshop import projector
 
 pytestmark = pytest.mark.browser
 
@@ -150,13 +151,14 @@ class Lesson:
         ]
         self.folded, self.previews = None, []
 
-    def open(self, theme="Light", zoom=1):
+    def open(self, theme="Light", zoom=1, **settings):
         """A new tab on the same kernel, with the outputs of predictions unfolded."""
         if self.context:
             self.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
             self.context.close()
         theme_file = self.settings / "themes.jupyterlab-settings"
-        theme_file.write_text(json.dumps({"theme": f"JupyterLab {theme}"}), encoding="utf-8")
+        settings = {"theme": f"JupyterLab {theme}", **settings}
+        theme_file.write_text(json.dumps(settings), encoding="utf-8")
         screen = {name: side // zoom for name, side in SCREEN.items()}
         self.context = self.browser.new_context(viewport=screen, device_scale_factor=zoom)
         self.page = self.context.new_page()
@@ -446,6 +448,19 @@ def test_nothing_is_cut_off_at_twice_the_size(lesson):
     assert not {name: cut for name in lesson.ids if (cut := lesson.cell(name).evaluate(CUT_OFF))}
     lesson.figure(list(lesson.stored_pictures)[-1])
     lesson.page.screenshot(path=SHOTS / f"{lesson.path.stem[:2]}-200.png")
+
+
+def test_a_projector_has_larger_letters_and_nothing_is_cut_off_at_1280_pixels(lesson):
+    lesson.open(**projector.SETTINGS["@jupyterlab/apputils-extension/themes"])
+    lesson.page.set_viewport_size({"width": 1280, "height": 720})
+    lesson.page.evaluate("jupyterapp.commands.execute('application:toggle-left-area')")
+    sizes = [
+        lesson.page.locator(part).first.evaluate("part => getComputedStyle(part).fontSize")
+        for part in (".jp-RenderedMarkdown p", ".cm-content")
+    ]
+    assert sizes == ["20px", "17px"]
+    assert not {name: cut for name in lesson.ids if (cut := lesson.cell(name).evaluate(CUT_OFF))}
+    lesson.page.screenshot(path=SHOTS / f"{lesson.path.stem[:2]}-projector.png")
 
 
 def test_what_is_cut_off_would_be_noticed(lesson):
