@@ -229,7 +229,7 @@ what yours says.</p>"""
             for section in lesson.sections
             if section.key in talk
         ]
-        parts.append(table(["section", "ask", "expect", "say"], rows, [13, 25, 21, 41]))
+        parts.append(table(["section", "ask", "expect", "say"], rows, [12, 28, 20, 40]))
     return page("What to ask the room", "\n".join(parts), compact=True)
 
 
