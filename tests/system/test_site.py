@@ -1,9 +1,11 @@
 """The site as a reader opens it: from the disk, in a real headless browser, without a network."""
 
+import io
 import re
 from importlib.resources import files
 
 import pytest
+from PIL import Image
 from playwright import sync_api as playwright
 
 from helpers import PROJECT_ROOT
@@ -181,6 +183,20 @@ def test_search_finds_words_in_either_language(site, reader, start, words, page_
     playwright.expect(result).to_be_visible()
     result.click()
     playwright.expect(page).to_have_url(re.compile(page_found))
+
+
+def test_chinese_is_drawn_without_a_font_of_the_machine(site, reader):
+    """Boxes for missing characters all look the same."""
+    for path in sorted((site / "zh" / "notebooks").glob("0*.html")):
+        page = reader(path, **PHONE)
+        page.evaluate("document.fonts.ready")
+        page.wait_for_timeout(300)
+        drawn = Image.open(io.BytesIO(page.get_by_text("你将学到").first.screenshot())).convert("L")
+        width = drawn.width // 4
+        signs = {
+            drawn.crop((i * width, 0, (i + 1) * width, drawn.height)).tobytes() for i in range(4)
+        }
+        assert len(signs) == 4, path.name
 
 
 @pytest.mark.parametrize("look", [DESK, PHONE])
