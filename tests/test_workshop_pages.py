@@ -96,22 +96,33 @@ def texts(function):
     return [piece for piece in pieces if len(piece.split()) > 1]
 
 
+#: What the check of notebook 4's exercise 2 says where the interval excludes 0: that of the bundled
+#: collection does not, another one's on the Hub path may.
+ELSEWHERE = (
+    "lies on one side of 0",
+    "Does the interval contain 0?",
+    "The difference is right context",
+)
+#: What checks share, or have put aside.
+PARTS = (checks._call, checks._wrong_difference)
+
+
 def test_every_hint_of_every_check_is_among_the_recorded_ones(series, recorded):
     names = {exercise.check for lesson in series for exercise in lesson.exercises}
     assert names == {name for name in vars(checks) if name.startswith("check_")} - {"check_texts"}
     said = [verdict for every in recorded["verdicts"].values() for _, verdict in every]
-    functions = [getattr(checks, name) for name in sorted(names)] + [checks._call]
+    functions = [*(getattr(checks, name) for name in sorted(names)), *PARTS]
     missing = [
         (function.__name__, piece)
         for function in functions
         for piece in texts(function)
-        if not any(piece in verdict for verdict in said)
+        if not piece.startswith(ELSEWHERE) and not any(piece in verdict for verdict in said)
     ]
     assert not missing, "a wrong answer for each of these, in workshop/answers.toml"
 
 
 def test_no_recorded_hint_is_one_that_its_check_gives_no_longer(series, recorded):
-    common = [*texts(checks._call), checks.not_started().message]
+    common = [*(piece for part in PARTS for piece in texts(part)), checks.not_started().message]
     for lesson in series:
         for exercise in lesson.exercises:
             known = texts(getattr(checks, exercise.check)) + common
