@@ -202,7 +202,7 @@ def start(home, log):
             yield Room(one, wait_until(said, alive=one))
         finally:
             one.send_signal(signal.SIGTERM)
-            one.wait(40)
+            one.wait(90)
 
 
 @pytest.fixture(scope="module")
@@ -404,7 +404,7 @@ def test_ctrl_c_ends_all_and_the_next_start_takes_up_the_folders(tmp_path):
             all_of_it = family(one.process.pid)
             assert len(all_of_it) > 3
             one.process.send_signal(signal.SIGINT)
-            assert one.process.wait(40) == 0
+            assert one.process.wait(90) == 0
             assert survivors(all_of_it, seconds=1) == []
     assert (home / "learner01" / "work").exists()
     assert one.password != first
