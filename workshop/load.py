@@ -422,7 +422,8 @@ def main(arguments: list[str]) -> int:
             spread = options.over if count > 1 else 0
             row = measure(count, path.name, spread, options.limit, options.port, threads)
             rows.append(row)
-            row.ratio = row.last_worst / (count * rows[0].cpu_seconds / (cores or 1))
+            if count > 1 and not spread:  # all at once: the cores have work all the time
+                row.ratio = row.last_worst / (count * rows[0].cpu_seconds / (cores or 1))
             print(table([row]).splitlines()[-1], *row.failures[:5], sep="\n", flush=True)
     except hub.CannotStart as error:
         print(f"load: {error}", file=sys.stderr)
