@@ -11,7 +11,6 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 import altair as alt
@@ -20,7 +19,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .figures import worded
-from .language import chosen, given
+from .language import CHINESE_FONT_FILE, chosen, given
 from .language import marked as N_
 from .language import translated as _
 from .settings import is_projected
@@ -226,9 +225,8 @@ def _load_chinese_font() -> None:
     import vl_convert
     from matplotlib import font_manager
 
-    folder = Path(__file__).with_name("fonts")
-    vl_convert.register_font_directory(str(folder))
-    font_manager.fontManager.addfont(folder / "NotoSansSC.otf")
+    vl_convert.register_font_directory(str(CHINESE_FONT_FILE.parent))
+    font_manager.fontManager.addfont(CHINESE_FONT_FILE)
 
 
 def picture(spec: dict[str, Any], *, vegalite: str = VEGALITE, scale: float = 1.5) -> bytes:

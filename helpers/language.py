@@ -16,6 +16,7 @@ from string import Formatter
 
 LANGUAGES = ("en", "zh")
 LOCALE = Path(__file__).with_name("locale")
+CHINESE_FONT_FILE = Path(__file__).with_name("fonts") / "NotoSansSC.otf"  # see fonts/README.md
 DOMAIN = "helpers"
 NOTEBOOK = "notebook"  # the context of what notebooks give
 _BETWEEN = "\x04"  # what gettext puts between a context and its message

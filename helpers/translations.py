@@ -34,7 +34,8 @@ from fontTools import subset
 from fontTools.ttLib import TTFont
 
 from . import PROJECT_ROOT, execute, files, messages
-from .wording import CODE, LINK, lost, wording
+from .language import CHINESE_FONT_FILE
+from .wording import CHINESE, CODE, LINK, lost, wording
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -44,7 +45,8 @@ PAGES = ("README.md", "models/mini-cde/README.md", "workshop/handout.md")
 HEADER = re.compile(r"^<!-- cell: (\S+) sha256: ([0-9a-f]{16}) -->$", re.M)
 #: A cell that waits for its translation: the English text, above the Chinese one if there is any.
 PENDING = re.compile(r"^<!-- english\n(.*?)\n-->\n?", re.M | re.S)
-CHINESE = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
+#: A character that takes its glyph from the Chinese font.
+CHINESE_GLYPH = re.compile(rf"{CHINESE}|[\u3000-\u303f\uff00-\uffef]")
 #: A text of a diagram that has letters, between its tags.
 SVG_TEXT = re.compile(r"(?<=>)[^<>\n]*[A-Za-z][^<>\n]*(?=<)")
 
@@ -320,11 +322,11 @@ def with_glyphs(svg: str) -> str:
     Chinese font is installed. The font stands first: Chromium does not draw a text again when a
     font that it falls back to has been read.
     """
-    needed = sorted(set(CHINESE.findall(svg)))
+    needed = sorted(set(CHINESE_GLYPH.findall(svg)))
     if not needed:
         return svg
     options = subset.Options(hinting=False, layout_features=[], name_IDs=[], notdef_outline=True)
-    font = TTFont(Path(__file__).with_name("fonts") / "NotoSansSC.otf", recalcTimestamp=False)
+    font = TTFont(CHINESE_FONT_FILE, recalcTimestamp=False)
     cut = subset.Subsetter(options)
     cut.populate(text="".join(needed))
     cut.subset(font)

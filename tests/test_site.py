@@ -1,4 +1,4 @@
-"""The site's sources, and a small site in two languages; no browser opens it yet."""
+"""The site's sources and a small site in two languages; tests/system/test_site.py has the whole."""
 
 import base64
 import json

@@ -16,7 +16,7 @@ import pytest
 from playwright import sync_api as playwright
 
 from helpers.execute import NOTEBOOKS
-from tests.support.browser import SHOTS, launch
+from tests.support.browser import SHOTS
 from tests.support.processes import family, run_python, started_python, survivors, wait_until
 from workshop import confine, hub, load
 
@@ -202,7 +202,7 @@ def start(home, log):
             yield Room(one, wait_until(said, alive=one))
         finally:
             one.send_signal(signal.SIGTERM)
-            one.wait(90)
+            one.wait(40)
 
 
 @pytest.fixture(scope="module")
@@ -357,7 +357,7 @@ def test_a_cell_that_wants_too_much_memory_fails_alone(cells):
 @pytest.mark.slow
 @pytest.mark.browser
 @needs_hub
-def test_a_learner_logs_in_with_a_browser_and_runs_a_cell(room):
+def test_a_learner_logs_in_with_a_browser_and_runs_a_cell(room, browser):
     home = hub.Path(re.search(r"Log: (\S+)/\.hub/", room.said)[1])
     path = home / "learner02" / "notebooks" / "02_input_embeddings.ipynb"
     notebook = nbformat.read(path, as_version=4)
@@ -365,22 +365,21 @@ def test_a_learner_logs_in_with_a_browser_and_runs_a_cell(room):
         if cell.cell_type == "code":
             cell.update(outputs=[], execution_count=None)  # what is seen later was computed here
     nbformat.write(notebook, path)
-    with playwright.sync_playwright() as driver:
-        page = launch(driver.chromium).new_page(viewport={"width": 1280, "height": 720})
-        page.set_default_timeout(60_000)
-        page.goto(room.url)
-        page.fill("#username_input", "learner02")
-        page.fill("#password_input", room.password)
-        page.click("#login_submit")
-        page.wait_for_url("**/user/learner02/lab/tree/notebooks**")
-        page.goto(f"{room.url}/user/learner02/lab/tree/notebooks/{path.name}")
-        page.locator(".jp-CodeCell .cm-content").first.click()
-        page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for()
-        page.keyboard.press("Shift+Enter")
-        shown = page.locator(".jp-CodeCell .jp-OutputArea-output").first
-        playwright.expect(shown).to_contain_text("device", timeout=60_000)
-        SHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SHOTS / "hub.png")
+    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    page.set_default_timeout(60_000)
+    page.goto(room.url)
+    page.fill("#username_input", "learner02")
+    page.fill("#password_input", room.password)
+    page.click("#login_submit")
+    page.wait_for_url("**/user/learner02/lab/tree/notebooks**")
+    page.goto(f"{room.url}/user/learner02/lab/tree/notebooks/{path.name}")
+    page.locator(".jp-CodeCell .cm-content").first.click()
+    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for()
+    page.keyboard.press("Shift+Enter")
+    shown = page.locator(".jp-CodeCell .jp-OutputArea-output").first
+    playwright.expect(shown).to_contain_text("device", timeout=60_000)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / "hub.png")
 
 
 @pytest.mark.slow
@@ -404,7 +403,7 @@ def test_ctrl_c_ends_all_and_the_next_start_takes_up_the_folders(tmp_path):
             all_of_it = family(one.process.pid)
             assert len(all_of_it) > 3
             one.process.send_signal(signal.SIGINT)
-            assert one.process.wait(90) == 0
+            assert one.process.wait(40) == 0
             assert survivors(all_of_it, seconds=1) == []
     assert (home / "learner01" / "work").exists()
     assert one.password != first

@@ -20,7 +20,7 @@ from playwright import sync_api as playwright
 
 from helpers import execute
 from helpers.charts import VEGALITE_MIME
-from tests.support.browser import SHOTS, launch
+from tests.support.browser import SHOTS
 from tests.support.processes import started_python, wait_until
 from workshop import projector
 
@@ -28,12 +28,6 @@ pytestmark = pytest.mark.browser
 
 PATHS = sorted(execute.NOTEBOOKS.glob("*.ipynb"))
 SCREEN = {"width": 1360, "height": 1500}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        yield launch(driver.chromium)
 
 
 @pytest.fixture(scope="module")

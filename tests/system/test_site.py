@@ -10,7 +10,7 @@ from playwright import sync_api as playwright
 
 from helpers import PROJECT_ROOT
 from helpers.translations import with_glyphs
-from tests.support.browser import SHOTS, launch
+from tests.support.browser import SHOTS
 from tests.support.site import faults_of_links, read_pages
 from website import build
 
@@ -21,12 +21,6 @@ DESK = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}}
 NOTEBOOK = "notebooks/04_cde_bi_encoder.html"
 QUIZ = "Because stage 1 is expensive"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        yield launch(driver.chromium)
 
 
 @pytest.fixture(scope="module")
